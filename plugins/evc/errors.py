@@ -1,0 +1,105 @@
+"""Everything EVC raises on purpose.
+
+::
+
+    EvcError
+    ├── InputError            what a user gave is wrong; nothing was changed
+    ├── ParseError            an answer of a node is not what its source promises
+    ├── CredentialsError      a login of ours is missing or unreadable: our fault, not a node's
+    ├── NodeError             one node did not do what was asked: data about that node
+    │   ├── NodeUnreachable   no TCP connection, no SSH, or no jump node
+    │   ├── NodeTimeout       it accepted, then did not answer in time
+    │   ├── LoginRefused      it refused user or key
+    │   ├── HostKeyChanged    it is not the machine that was pinned
+    │   └── ConnectionCut     the connection ended before the answer did
+    ├── DatabaseError         the metrics database
+    │   ├── DatabaseAway      not there, locked or full: worth a retry
+    │   ├── DatabaseReadOnly  it may be read only
+    │   └── SchemaMismatch    its tables are of another version of EVC
+    ├── SpoolError            samples could not be kept on disk
+    └── GeocodingError        the geocoding service did not answer
+"""
+
+from __future__ import annotations
+
+
+class EvcError(Exception):
+    """The root of the tree: ``str()`` of any of these is one line fit for an operator."""
+
+
+class InputError(EvcError):
+    """What a user gave is wrong.
+
+    :param where: the parameter, file or line, e.g. ``"name"`` or ``"hosts.ini:12"``
+    :param wrong: what is wrong with it, quoting the value safely
+    :param allowed: what would be right
+    """
+
+    def __init__(self, where: str, wrong: str, allowed: str) -> None:
+        super().__init__(f"{where}: {wrong}; allowed: {allowed}")
+        self.where, self.wrong, self.allowed = where, wrong, allowed
+
+
+class ParseError(EvcError):
+    """An answer of a node is not what its source promises."""
+
+
+class CredentialsError(EvcError):
+    """A login of ours is missing or unreadable. The message names the connection, never the secret."""
+
+
+class NodeError(EvcError):
+    """One node did not do what was asked. The caller decides whether that is a failure."""
+
+
+class NodeUnreachable(NodeError):
+    """No TCP connection, no SSH behind the port, or no jump node."""
+
+
+class NodeTimeout(NodeError):
+    """The node accepted, then did not answer in time."""
+
+
+class LoginRefused(NodeError):
+    """The node refused the user or the key."""
+
+
+class HostKeyChanged(NodeError):
+    """The node presents another host key than the one pinned.
+
+    :param expected: fingerprint that is pinned, ``SHA256:...``
+    :param presented: fingerprint that came, or None where the node no longer has a key of the pinned type
+    """
+
+    def __init__(self, node: str, expected: str, presented: str | None) -> None:
+        came = presented or "no key of that type"
+        super().__init__(f"{node}: host key changed: pinned {expected}, presented {came}")
+        self.expected, self.presented = expected, presented
+
+
+class ConnectionCut(NodeError):
+    """The connection ended before the answer did."""
+
+
+class DatabaseError(EvcError):
+    """The metrics database."""
+
+
+class DatabaseAway(DatabaseError):
+    """Not there, locked or full: worth a retry."""
+
+
+class DatabaseReadOnly(DatabaseError):
+    """It may be read only."""
+
+
+class SchemaMismatch(DatabaseError):
+    """Its tables are of another version of EVC than this one."""
+
+
+class SpoolError(EvcError):
+    """Samples could not be kept on disk."""
+
+
+class GeocodingError(EvcError):
+    """The geocoding service did not answer, or not in its format."""

@@ -1,0 +1,1 @@
+"""Nodes, inventory, sweeps' timing: what EVC decides, without doing any I/O."""

@@ -1,0 +1,1 @@
+"""The metrics database: tables, migrations, reading and writing."""

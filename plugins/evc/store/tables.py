@@ -1,0 +1,192 @@
+"""The tables of the metrics database, for SQLite and PostgreSQL alike.
+
+Time is ``ts``: unix seconds, UTC. Absent is NULL, never 0. Every name carries its unit.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, SmallInteger, String, Table, Text, text
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _ts() -> Column[int]:
+    return Column("ts", BigInteger, primary_key=True, autoincrement=False)
+
+
+def _node_id() -> Column[int]:
+    return Column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True, autoincrement=False)
+
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("host", String(253), nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("user", String(32)),
+    Column("conn_id", String(250), nullable=False),
+    Column("jump_node", String(63)),
+    Column("host_key", Text),
+    Column("groups", JSON, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("thermal_unit", String(20), nullable=False),
+    Column("address", Text),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("location_source", String(20)),  # cache is not one: the source is who first answered
+    Column("arch", String(32)),
+    Column("os", Text),
+    Column("kernel", Text),
+    Column("board_model", Text),
+    Column("cpu_count", Integer),
+    Column("memory_bytes", BigInteger),
+    Column("engine_version", Text),
+    Column("status", String(16), nullable=False),
+    Column("registered_ts", BigInteger, nullable=False),
+    Column("last_seen_ts", BigInteger),
+    Column("removed_ts", BigInteger),
+    sqlite_autoincrement=True,  # an id is never given twice: samples outlive their node
+)
+# removed nodes keep their row and history, so a name or an address is taken only by a node that is not removed
+Index("uq_nodes_name", nodes.c.name, unique=True, sqlite_where=text("removed_ts IS NULL"), postgresql_where=text("removed_ts IS NULL"))
+Index(
+    "uq_nodes_address",
+    nodes.c.host,
+    nodes.c.port,
+    text("coalesce(jump_node, '')"),
+    unique=True,
+    sqlite_where=text("removed_ts IS NULL"),
+    postgresql_where=text("removed_ts IS NULL"),
+)
+
+node_samples = Table(
+    "node_samples",
+    metadata,
+    _ts(),
+    _node_id(),
+    Column("up", SmallInteger, nullable=False),
+    Column("sweep_duration_s", Float),
+    Column("uptime_s", Float),
+    Column("cpu_usage_ratio", Float),
+    Column("cpu_iowait_ratio", Float),
+    Column("cpu_steal_ratio", Float),
+    Column("load1", Float),
+    Column("load5", Float),
+    Column("load15", Float),
+    Column("memory_total_bytes", BigInteger),
+    Column("memory_free_bytes", BigInteger),
+    Column("memory_available_bytes", BigInteger),
+    Column("swap_total_bytes", BigInteger),
+    Column("swap_free_bytes", BigInteger),
+    Column("storage_total_bytes", BigInteger),
+    Column("storage_used_bytes", BigInteger),
+    Column("storage_available_bytes", BigInteger),
+    Column("network_receive_bytes_per_s", Float),
+    Column("network_transmit_bytes_per_s", Float),
+    Column("temperature_celsius", Float),
+    Column("gpu_usage_ratio", Float),
+    Column("throttled", SmallInteger),  # 1 now, 0 not now
+    Column("throttled_since_boot", SmallInteger),
+    Column("pressure_cpu_ratio", Float),  # share of the time in which some task waited
+    Column("pressure_memory_ratio", Float),
+    Column("pressure_io_ratio", Float),
+)
+Index("ix_node_samples_node_id_ts", node_samples.c.node_id, node_samples.c.ts)
+
+temperature_samples = Table(
+    "temperature_samples", metadata, _ts(), _node_id(), Column("zone", String(64), primary_key=True), Column("celsius", Float, nullable=False)
+)
+
+storage_samples = Table(
+    "storage_samples",
+    metadata,
+    _ts(),
+    _node_id(),
+    Column("mountpoint", String(255), primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("filesystem", String(32)),
+    Column("total_bytes", BigInteger),
+    Column("used_bytes", BigInteger),
+    Column("available_bytes", BigInteger),
+    Column("inodes_total", BigInteger),
+    Column("inodes_free", BigInteger),
+    Column("read_only", Boolean),
+)
+
+network_samples = Table(
+    "network_samples",
+    metadata,
+    _ts(),
+    _node_id(),
+    Column("interface", String(64), primary_key=True),
+    Column("receive_bytes_per_s", Float),
+    Column("transmit_bytes_per_s", Float),
+    Column("receive_errors_per_s", Float),
+    Column("transmit_errors_per_s", Float),
+    Column("receive_drops_per_s", Float),
+    Column("transmit_drops_per_s", Float),
+)
+
+probe_runs = Table(
+    "probe_runs",
+    metadata,
+    _ts(),
+    _node_id(),
+    Column("probe", String(32), primary_key=True),
+    Column("success", Boolean, nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+node_events = Table(
+    "node_events",
+    metadata,
+    _ts(),
+    _node_id(),
+    Column("kind", String(32), primary_key=True),
+    Column("severity", String(8), nullable=False),  # info, warning, error
+    Column("message", Text, nullable=False),
+)
+
+node_readings = Table(
+    "node_readings",
+    metadata,
+    Column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True, autoincrement=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("boot_id", String(64)),
+    Column("uptime_s", Float),
+    Column("missed_sweeps", Integer, nullable=False),
+    Column("counters", JSON, nullable=False),  # by probe: what its next reading needs of the last one
+    Column("failing", JSON, nullable=False),  # by probe that failed at its last reading: the message
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("run_id", String(250), primary_key=True),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    _ts(),
+    Column("duration_s", Float, nullable=False),
+    Column("nodes_up", Integer, nullable=False),
+    Column("nodes_down", Integer, nullable=False),
+    Column("rows_written", Integer, nullable=False),
+    Column("missed_ticks", Integer, nullable=False),
+)
+
+geocodes = Table(
+    "geocodes",
+    metadata,
+    Column("address", String(500), primary_key=True),
+    Column("latitude", Float, nullable=False),
+    Column("longitude", Float, nullable=False),
+    Column("source", String(20), nullable=False),  # nominatim or gazetteer
+    Column("ts", BigInteger, nullable=False),
+)
