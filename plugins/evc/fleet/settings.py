@@ -1,0 +1,84 @@
+"""The settings of Airflow's section ``[evc]``: names, defaults and bounds. Reading them is the hooks' work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from evc.errors import InputError
+from evc.fleet.nodes import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``AIRFLOW__EVC__<NAME>`` or ``<name>`` below ``[evc]`` in airflow.cfg.
+
+    :param state_folder: holds the embedded metrics database, the spool and the last list of nodes
+    :param hosts_ini: Ansible's inventory, written at every change of the nodes; empty: ``hosts.ini`` in the state folder
+    :param sweep_interval_s: seconds between two sweeps
+    :param sweep_window_s: seconds of sweeps that one run of collect_telemetry does, and its schedule
+    :param nodes_per_task: how many nodes one task sweeps
+    :param connect_timeout_s: for TCP up to the first byte, and again for key exchange and login
+    :param sweep_timeout_s: for the answer of one node; what came until then counts
+    :param spool_max_bytes: how much may wait on disk while the database is away
+    :param nominatim_url: base URL of the geocoding service; empty: offline only
+    """
+
+    state_folder: str = ""
+    hosts_ini: str = ""
+    sweep_interval_s: int = 30
+    sweep_window_s: int = 300
+    nodes_per_task: int = 1000
+    connect_timeout_s: int = 8
+    sweep_timeout_s: int = 12
+    spool_max_bytes: int = 256_000_000
+    nominatim_url: str = "https://nominatim.openstreetmap.org"
+
+
+_BOUNDS = {
+    "sweep_interval_s": (1, 3600),
+    "sweep_window_s": (1, 86400),
+    "nodes_per_task": (1, 5000),
+    "connect_timeout_s": (1, 300),
+    "sweep_timeout_s": (1, 600),
+    "spool_max_bytes": (1_000_000, 1_000_000_000_000),
+}
+
+
+def read_settings(get: Callable[[str], str | None]) -> Settings:
+    """Return the settings, each checked.
+
+    :param get: the text of a setting by its name; None where it is not set
+    :raises InputError: naming the setting
+    """
+    values: dict[str, Any] = {}
+    for item in fields(Settings):
+        text = get(item.name)
+        default = item.default if item.default is not MISSING else ""
+        if text is None:
+            values[item.name] = default
+        elif item.name in _BOUNDS:
+            values[item.name] = _whole(item.name, text)
+        else:
+            values[item.name] = text.strip()
+    settings = Settings(**values)
+    if settings.sweep_window_s % settings.sweep_interval_s:
+        raise InputError(
+            "[evc] sweep_window_s",
+            f"{settings.sweep_window_s} is not a multiple of sweep_interval_s {settings.sweep_interval_s}",
+            "a whole number of sweeps",
+        )
+    return settings
+
+
+def _whole(name: str, text: str) -> int:
+    low, high = _BOUNDS[name]
+    allowed = f"a whole number from {low} to {high}"
+    try:
+        number = int(text)
+    except ValueError:
+        raise InputError(f"[evc] {name}", f"{quote(text)} is not a number", allowed) from None
+    if not low <= number <= high:
+        raise InputError(f"[evc] {name}", f"{number} is out of bounds", allowed)
+    return number

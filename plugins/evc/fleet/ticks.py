@@ -1,0 +1,48 @@
+"""When the sweeps of a run take place.
+
+A tick is the second at which a sweep is due; it is also the ``ts`` of the samples, so that a sweep done again after a
+task was killed meets the rows it wrote before. Scheduled runs own a window of the clock, one-off runs begin when they
+first start.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """The ticks of one run.
+
+    :param start_ts: the first one, unix seconds
+    :param interval_s: from one to the next
+    :param count: how many
+    """
+
+    start_ts: int
+    interval_s: int
+    count: int
+
+    def at(self, index: int) -> int:
+        """Return the unix second of tick ``index``."""
+        return self.start_ts + index * self.interval_s
+
+    def next_index(self, now_ts: float) -> int:
+        """Return the index of the tick whose slot ``now_ts`` lies in, or ``count`` where the window is over."""
+        return min(max(math.floor((now_ts - self.start_ts) / self.interval_s), 0), self.count)
+
+
+def is_due(interval_s: int, last_ts: int | None, tick_ts: int, phase: int) -> bool:
+    """Whether a probe with a cadence of its own is due at a tick.
+
+    The clock is cut into slots of ``interval_s``; a probe is due once in each. ``phase`` (the node's id) shifts the
+    slots, so that not all nodes run their slow probes in the same sweep.
+
+    :param interval_s: 0 means every tick
+    :param last_ts: the tick at which it last succeeded; None means never
+    """
+    if interval_s == 0 or last_ts is None:
+        return True
+    shift = phase * 7919 % interval_s
+    return (tick_ts + shift) // interval_s != (last_ts + shift) // interval_s

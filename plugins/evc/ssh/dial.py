@@ -1,0 +1,87 @@
+"""TCP to a node, up to the moment it speaks.
+
+Waiting for a silent host costs nothing, a key exchange costs processor time. So the wait happens here, for all nodes at
+once, and only a host that has begun to speak SSH gets one of the few places for a key exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from evc.errors import NodeTimeout, NodeUnreachable
+
+
+async def dial(name: str, host: str, port: int, timeout_s: float) -> socket.socket:
+    """Return a connected socket whose peer has sent something.
+
+    :raises NodeUnreachable: the name does not resolve, nothing listens, or the peer closed at once
+    :raises NodeTimeout: no TCP connection, or not a byte, within ``timeout_s``
+    """
+    where = f"{name}: {host} port {port}"
+    stage = "TCP connection"
+    sock: socket.socket | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            sock = await _connect(where, host, port)
+            stage = "SSH banner"
+            await _readable(sock)
+        if not sock.recv(1, socket.MSG_PEEK):
+            raise NodeUnreachable(f"{where}: closed the connection at once")
+    except TimeoutError:
+        _close(sock)
+        raise NodeTimeout(f"{where}: no {stage} within {timeout_s:g} s") from None
+    except OSError as error:
+        _close(sock)
+        raise NodeUnreachable(f"{where}: {error.strerror or error}") from None
+    except BaseException:
+        _close(sock)
+        raise
+    return sock
+
+
+async def _connect(where: str, host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise NodeUnreachable(f"{where}: name does not resolve: {reason}") from None
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in infos:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+    raise failure or OSError("no address")
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.close()
