@@ -1,8 +1,7 @@
 """When the sweeps of a run take place.
 
 A tick is the second at which a sweep is due; it is also the ``ts`` of the samples, so that a sweep done again after a
-task was killed meets the rows it wrote before. Scheduled runs own a window of the clock, one-off runs begin when they
-first start.
+task was killed meets the rows it wrote before.
 """
 
 from __future__ import annotations
@@ -29,8 +28,11 @@ class Ticks:
         return self.start_ts + index * self.interval_s
 
     def next_index(self, now_ts: float) -> int:
-        """Return the index of the tick whose slot ``now_ts`` lies in, or ``count`` where the window is over."""
-        return min(max(math.floor((now_ts - self.start_ts) / self.interval_s), 0), self.count)
+        """Return the tick to keep next: the latest one that is less than half an interval ago, or the one to come.
+
+        ``count`` where the window is over.
+        """
+        return min(max(math.floor((now_ts - self.start_ts) / self.interval_s + 0.5), 0), self.count)
 
 
 def is_due(interval_s: int, last_ts: int | None, tick_ts: int, phase: int) -> bool:
