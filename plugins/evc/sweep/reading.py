@@ -154,6 +154,12 @@ class _Turn:
 
     def take(self, probe: Probe, answer: Answer, missing: str | None) -> None:
         """Read one probe; what fails is that probe's row in ``probe_runs``, not the sweep's failure."""
+        output = answer.output(probe.name)
+        if output is not None and output.status is None:
+            # the command that the answer ended in: it may hang, so it is not started again in this slot
+            self.new.counters[probe.name] = [None, self.key["ts"], None]
+            self._state(probe, f"{missing}; its command did not end" if missing else "its command did not end")
+            return
         try:
             sample = probe.read(answer, self._before(probe))
         except ParseError as error:

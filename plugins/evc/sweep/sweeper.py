@@ -81,7 +81,7 @@ class Sweeper:
     async def _turn(self, node: Node, registered: Mapping[str, Node], memory: Memory, result: SweepResult) -> None:
         begun = time.monotonic()
         try:
-            outcome = await self._ask(node, registered, memory, result.ts)
+            outcome = await self.ask(node, registered, memory, result.ts)
         except CredentialsError as error:
             result.faults[node.conn_id] = error
             return
@@ -90,7 +90,12 @@ class Sweeper:
             outcome = silent(node, memory, str(error), kind=kind, ts=result.ts, duration_s=time.monotonic() - begun)
         result.outcomes.append((node, outcome))
 
-    async def _ask(self, node: Node, registered: Mapping[str, Node], memory: Memory, ts: int) -> Outcome:
+    async def ask(self, node: Node, registered: Mapping[str, Node], memory: Memory, ts: int) -> Outcome:
+        """Ask one node everything that is due.
+
+        :raises NodeError: it did not answer as it should
+        :raises CredentialsError: a login of ours is at fault
+        """
         probes = due_probes(memory, ts, node.id or 0)
         command = _script(tuple(probe.name for probe in probes))
         session, is_new = await self._pool.session(node, registered)

@@ -1,0 +1,1 @@
+"""Airflow's face of the floors below: settings, connections, and files that Airflow's operators write."""

@@ -1,0 +1,219 @@
+"""What the operators do: settings, connections, sessions and the metrics database put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged, InputError
+from evc.fleet.nodes import Node, make_node, quote, select
+from evc.fleet.settings import Settings
+from evc.fleet.ticks import Ticks
+from evc.hooks.inventory import write_inventory
+from evc.hooks.metrics import MetricsHook
+from evc.hooks.nodes import NodesHook
+from evc.hooks.settings import hosts_ini, settings, state_folder
+from evc.store.database import check_schema, reporting
+from evc.store.events import record_event
+from evc.store.nodes import find_node, list_nodes, remove_node, store_node
+from evc.store.spool import Spool
+from evc.store.sweeps import count_sweeps
+from evc.store.writer import Batch, write
+from evc.sweep.contact import first_contact, with_id
+from evc.sweep.run import Collection, Depot, Job, Report, Shard
+
+SPOOL_FOLDER = "spool"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run of collect_telemetry is cut into tasks.
+
+    :param names: None means every registered node, those registered while the run goes on included
+    :param shards: how many tasks; 0 where there is no node
+    """
+
+    names: list[str] | None
+    nodes: int
+    shards: int
+
+
+class FleetHook:
+    """Opens what a task needs when it needs it; one object serves one task.
+
+    :param log: the task's own log
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self.settings: Settings = settings()
+        self.folder: Path = state_folder(self.settings)
+        self.nodes_hook = NodesHook()
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The metrics database."""
+        if self._engine is None:
+            self._engine = MetricsHook().engine
+        return self._engine
+
+    def nodes(self) -> list[Node]:
+        """Return every registered node.
+
+        :raises DatabaseError: away, or of another version
+        """
+        with reporting():
+            check_schema(self.engine)
+            with self.engine.connect() as connection:
+                return list_nodes(connection)
+
+    # -- telemetry ---------------------------------------------------------------------------------------------------
+
+    def plan(self, names: Iterable[str], groups: Iterable[str]) -> Plan:
+        """Cut the selected nodes into shards.
+
+        :raises InputError: a name or a group that no node has
+        """
+        depot = self._depot()
+        depot.open()
+        selected = select(depot.nodes, names, groups)
+        everything = len(selected) == len(depot.nodes)
+        return Plan(
+            None if everything else sorted(node.name for node in selected),
+            len(selected),
+            math.ceil(len(selected) / self.settings.nodes_per_task),
+        )
+
+    def sweep(self, run_id: str, shard: Shard, names: list[str] | None, start_ts: float, sweeps: int | None) -> Report:
+        """Keep the ticks of a run for one shard.
+
+        :param start_ts: where a scheduled run's window begins, unix seconds
+        :param sweeps: for a one-off run: so many from now on, less those that an earlier try of this task did
+        """
+        ticks = self._window(start_ts) if sweeps is None else self._from_now(run_id, shard, sweeps)
+        job = Job(run_id, ticks, shard, None if names is None else frozenset(names))
+        depot = self._depot()
+        collection = Collection(
+            job,
+            depot,
+            self.nodes_hook.credentials,
+            connect_timeout_s=self.settings.connect_timeout_s,
+            sweep_timeout_s=self.settings.sweep_timeout_s,
+            log=self.log,
+        )
+        return asyncio.run(collection.run())
+
+    def _window(self, start_ts: float) -> Ticks:
+        interval_s = self.settings.sweep_interval_s
+        return Ticks(int(start_ts), interval_s, self.settings.sweep_window_s // interval_s)
+
+    def _from_now(self, run_id: str, shard: Shard, sweeps: int) -> Ticks:
+        try:
+            with reporting(), self.engine.connect() as connection:
+                done = count_sweeps(connection, run_id, shard.index)
+        except (DatabaseAway, DatabaseReadOnly):
+            done = 0
+        if done:
+            self.log.info("an earlier try did %d of %d sweeps; %d remain", done, sweeps, max(sweeps - done, 0))
+        return Ticks(int(time.time()), self.settings.sweep_interval_s, max(sweeps - done, 0))
+
+    def _depot(self) -> Depot:
+        spool = Spool(self.folder / SPOOL_FOLDER, self.settings.spool_max_bytes)
+        return Depot(self.engine, spool, self.folder, self.log)
+
+    # -- registration ------------------------------------------------------------------------------------------------
+
+    def register(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Contact a node, store it with its facts and first sample, and write hosts.ini.
+
+        A node that is registered already, by the same name and address, is contacted and stored anew.
+
+        :param given: as in :class:`~evc.fleet.nodes.Node`
+        :raises InputError: a bad value, or a name or address that another node has; nothing was contacted
+        :raises NodeError: the node did not answer as it should; nothing was stored
+        """
+        node = make_node(given)
+        registered = {known.name: known for known in self.nodes()}
+        known = registered.get(node.name)
+        self._check_address(node, registered)
+        if known and node.host_key is None:
+            node = replace(node, host_key=known.host_key)
+        outcome = self._contact(node, known, registered)
+        ts = int(time.time())
+        proved = str(outcome.node.pop("host_key", None) or node.host_key)
+        with reporting(), self.engine.begin() as connection:
+            node_id, created = store_node(connection, replace(node, host_key=proved), ts)
+            if known and known.host_key and known.host_key != proved:
+                record_event(connection, node_id, "host_key_replaced", "warning", "replaced by the key that was given", ts)
+        with_id(outcome, node_id)
+        with reporting():
+            write(self.engine, Batch(outcome.rows, [{**outcome.node, "status": "up"}]))
+        self.publish()
+        self.log.info("%s: %s as node %d", node.name, "registered" if created else "already registered, renewed", node_id)
+        return {"name": node.name, "id": node_id, "created": created}
+
+    def _check_address(self, node: Node, registered: Mapping[str, Node]) -> None:
+        """Refuse before anything is contacted what the database would refuse afterwards."""
+        known = registered.get(node.name)
+        way = (node.host, node.port, node.jump_node)
+        if known and (known.host, known.port, known.jump_node) != way:
+            raise InputError("name", f"{quote(node.name)} is registered at {known.host} port {known.port}", "another name, or remove_node first")
+        for other in registered.values():
+            if other.name != node.name and (other.host, other.port, other.jump_node) == way:
+                raise InputError("host", f"{node.host} port {node.port} is registered as {quote(other.name)}", "another address, or remove_node first")
+        if node.jump_node and node.jump_node not in registered:
+            raise InputError("jump_node", f"{quote(node.jump_node)} is not registered", "the name of a registered node")
+
+    def _contact(self, node: Node, known: Node | None, registered: Mapping[str, Node]) -> Any:
+        try:
+            return asyncio.run(
+                first_contact(
+                    node,
+                    registered,
+                    self.nodes_hook.credentials,
+                    connect_timeout_s=self.settings.connect_timeout_s,
+                    sweep_timeout_s=self.settings.sweep_timeout_s,
+                )
+            )
+        except HostKeyChanged as error:
+            if known and known.id is not None:
+                with reporting(), self.engine.begin() as connection:
+                    record_event(connection, known.id, "host_key_changed", "error", str(error), int(time.time()))
+            raise
+
+    def remove(self, name: str, force: bool) -> int:
+        """Take a node out of the fleet and of hosts.ini; its history stays. Returns its id.
+
+        :raises InputError: unknown, or others are reached through it and ``force`` is not given
+        """
+        nodes = self.nodes()
+        behind = sorted(node.name for node in nodes if node.jump_node == name)
+        if behind and not force:
+            raise InputError("name", f"{quote(name)} is the jump node of {', '.join(behind)}", "remove those first, or force")
+        with reporting(), self.engine.begin() as connection:
+            node = find_node(connection, name)
+            node_id = remove_node(connection, name, int(time.time()))
+            message = f"removed {node.host} port {node.port}" if node else "removed"
+            record_event(connection, node_id, "removed", "info", message, int(time.time()))
+        self.publish()
+        if behind:
+            self.log.warning("no way any more to %s: %s was their jump node", ", ".join(behind), name)
+        self.log.info("%s: removed; its samples and events stay", name)
+        return node_id
+
+    def publish(self) -> Path:
+        """Write hosts.ini from the nodes table. Returns its path."""
+        nodes = self.nodes()
+        path = hosts_ini(self.settings)
+        write_inventory(path, nodes, self.nodes_hook.load(node.conn_id for node in nodes))
+        self.log.info("%s: %d nodes", path, len(nodes))
+        return path
