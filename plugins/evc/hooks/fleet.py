@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged, InputError
 from evc.fleet.nodes import Node, make_node, quote, select
@@ -23,7 +23,7 @@ from evc.hooks.nodes import NodesHook
 from evc.hooks.settings import hosts_ini, settings, state_folder
 from evc.store.database import check_schema, reporting
 from evc.store.events import record_event
-from evc.store.nodes import find_node, list_nodes, remove_node, store_node
+from evc.store.nodes import find_node, list_nodes, node_rows, remove_node, store_node
 from evc.store.spool import Spool
 from evc.store.sweeps import count_sweeps
 from evc.store.writer import Batch, write
@@ -200,10 +200,7 @@ class FleetHook:
         if behind and not force:
             raise InputError("name", f"{quote(name)} is the jump node of {', '.join(behind)}", "remove those first, or force")
         with reporting(), self.engine.begin() as connection:
-            node = find_node(connection, name)
-            node_id = remove_node(connection, name, int(time.time()))
-            message = f"removed {node.host} port {node.port}" if node else "removed"
-            record_event(connection, node_id, "removed", "info", message, int(time.time()))
+            node_id = _remove(connection, name, int(time.time()))
         self.publish()
         if behind:
             self.log.warning("no way any more to %s: %s was their jump node", ", ".join(behind), name)
@@ -217,3 +214,14 @@ class FleetHook:
         write_inventory(path, nodes, self.nodes_hook.load(node.conn_id for node in nodes))
         self.log.info("%s: %d nodes", path, len(nodes))
         return path
+
+
+def _remove(connection: Connection, name: str, ts: int) -> int:
+    """Mark a node as removed; where a try before this one did, nothing changes."""
+    if find_node(connection, name) is None:
+        gone = [row["id"] for row in node_rows(connection, removed=True) if row["name"] == name]
+        if gone:
+            return int(max(gone))
+    node_id = remove_node(connection, name, ts)
+    record_event(connection, node_id, "removed", "info", "removed from the fleet", ts)
+    return node_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk.configuration import conf
@@ -17,6 +18,14 @@ def settings() -> Settings:
     :raises InputError: one of them does not fit; the message names it
     """
     return read_settings(lambda name: conf.get("evc", name, fallback=None))
+
+
+def sweep_window() -> timedelta:
+    """Return how long one run of collect_telemetry sweeps: also its schedule.
+
+    :raises InputError: the setting does not fit; Airflow shows it as the DAG's import error
+    """
+    return timedelta(seconds=settings().sweep_window_s)
 
 
 def state_folder(of: Settings) -> Path:

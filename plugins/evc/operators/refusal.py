@@ -1,0 +1,23 @@
+"""Which failures of ours a retry can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from evc.errors import EvcError, HostKeyChanged, InputError, LoginRefused, SchemaMismatch
+
+_FINAL = (InputError, HostKeyChanged, LoginRefused, SchemaMismatch)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Let an error of ours reach the task log as its one line; where a retry can't help, there is none."""
+    try:
+        yield
+    except _FINAL as error:
+        raise AirflowFailException(str(error)) from None
+    except EvcError as error:
+        raise AirflowException(str(error)) from None

@@ -1,0 +1,47 @@
+"""The sweeps of one shard: one task, one event loop, a coroutine for each node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from evc.operators.refusal import one_line
+
+
+class SweepNodesOperator(BaseOperator):
+    """Sweeps its share of the nodes at every tick of the run's window, over connections that stay open.
+
+    A node that does not answer is a row with ``up`` = 0, not a failure. The task fails where the metrics database or a
+    login is at fault. A retry goes on with the ticks that remain.
+
+    :param shard_index: which share, from 0
+    :param shard_count: of how many
+    :param names: only these nodes; None means every registered one
+    :param sweeps: so many from now on; None means the window that begins when the run was due
+    """
+
+    template_fields: Sequence[str] = ("names",)
+
+    def __init__(
+        self, *, shard_index: int, shard_count: int, names: list[str] | None, sweeps: int | None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.shard_index, self.shard_count, self.names, self.sweeps = shard_index, shard_count, names, sweeps
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Return what was done: sweeps, missed ticks, nodes up and down at the last one, rows.
+
+        :raises AirflowException: the database or a login is at fault
+        """
+        from evc.hooks.fleet import FleetHook
+        from evc.sweep.run import Shard
+
+        run = context["dag_run"]
+        begun = run.run_after or run.start_date
+        with one_line():
+            report = FleetHook(self.log).sweep(
+                run.run_id, Shard(self.shard_index, self.shard_count), self.names, begun.timestamp(), self.sweeps
+            )
+        return report.counts()
