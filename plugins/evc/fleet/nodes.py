@@ -6,6 +6,7 @@ where a value comes from an inventory.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import re
@@ -97,6 +98,19 @@ def _port(value: Any) -> int:
     return value
 
 
+def _host_key(value: Any) -> str:
+    key = _match("host_key", value, "host_key")
+    kind, text = key.split()
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except ValueError:
+        blob = b""
+    # RFC 4253, 6.6: the blob begins with the length and the name of the key's type
+    if blob[4 : 4 + len(kind)] != kind.encode("ascii") or int.from_bytes(blob[:4], "big") != len(kind):
+        raise InputError("host_key", f"{quote(key)} is not a key of type {kind}", _WORDS["host_key"][1])
+    return key
+
+
 def _text(where: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT or any(ord(c) < 32 or ord(c) == 127 for c in value):
         raise InputError(where, f"{quote(value)} does not fit", f"one line of at most {MAX_TEXT} printable characters")
@@ -154,7 +168,7 @@ def make_node(given: Mapping[str, Any]) -> Node:
         groups=groups,
         labels=_labels(known.get("labels", {})),
         address=_text("address", known["address"]) if "address" in known else None,
-        host_key=_match("host_key", known["host_key"], "host_key") if "host_key" in known else None,
+        host_key=_host_key(known["host_key"]) if "host_key" in known else None,
         conn_id=_match("conn_id", known.get("conn_id", DEFAULT_CONN_ID), "conn_id"),
         jump_node=jump_node,
         thermal_unit=thermal_unit,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -156,8 +158,9 @@ def key_text(key: asyncssh.SSHKey) -> str:
 
 
 def fingerprint(host_key: str) -> str:
-    """Return ``SHA256:...`` of a key given as ``TYPE BASE64``."""
-    return asyncssh.import_public_key(host_key).get_fingerprint()
+    """Return ``SHA256:...`` of a key given as ``TYPE BASE64``, as ``ssh-keygen -l`` prints it."""
+    digest = hashlib.sha256(base64.b64decode(host_key.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode('ascii').rstrip('=')}"
 
 
 async def open_session(
