@@ -37,7 +37,7 @@ rm -f .venv/synced
 say "installing what requirements.lock says"
 awk '/^uv==/ { take = 1 } take { print } take && !/\\$/ { exit }' requirements.lock |
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r /dev/stdin
-.venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
+.venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 rm .venv/syncing
 : >.venv/synced

@@ -1,0 +1,1 @@
+"""EVC on one machine: Airflow and three nodes, without root, Docker or an SSH server of the system."""

@@ -1,0 +1,127 @@
+"""Airflow for the demo: its settings, its start."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from demo.process import find
+from demo.server import ADDRESS, login
+from demo.state import PROJECT, DemoError, State, write_private
+
+PART = "airflow"
+PORTS = range(8080, 8180)
+# the user's own environment stays, but no other Airflow's or EVC's settings, and no proxy before loopback
+_FOREIGN = ("AIRFLOW", "EVC_")
+_NO_PROXY = f"{ADDRESS},localhost"
+# `airflow standalone` calls `airflow` by name. Its log servers listen on every interface of the machine; the demo reads
+# its logs from disk and needs none of them
+_WRAPPER = """#!/bin/sh
+case $1 in scheduler | triggerer) set -- "$@" --skip-serve-logs ;; esac
+exec {airflow} "$@"
+"""
+
+
+def free_port() -> int:
+    """Return the first free port from 8080. :raises DemoError: none"""
+    for port in PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((ADDRESS, port))
+            except OSError:
+                continue
+            return port
+    raise DemoError(f"no free port for Airflow from {PORTS[0]} to {PORTS[-1]} on {ADDRESS}")
+
+
+def _connections(state: State) -> dict[str, str]:
+    nodes = {"conn_type": "ssh", "login": login(), "extra": {"key_file": str(state.key)}}
+    metrics = {"conn_type": "sqlite", "host": str(state.folder / "metrics.db")}
+    return {"AIRFLOW_CONN_EVC_NODES": json.dumps(nodes), "AIRFLOW_CONN_EVC_METRICS": json.dumps(metrics)}
+
+
+def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
+    secrets = state.secrets()
+    return {
+        "core": {
+            "dags_folder": PROJECT / "dags",
+            "plugins_folder": PROJECT / "plugins",
+            "load_examples": False,
+            "executor": "LocalExecutor",
+            "parallelism": 4,
+            "fernet_key": secrets["fernet_key"],
+            "simple_auth_manager_users": "admin:admin",
+            "simple_auth_manager_passwords_file": state.passwords,
+            "execution_api_server_url": f"http://{ADDRESS}:{port}/execution/",
+        },
+        # tasks and the API write at the same time
+        "database": {"sql_alchemy_conn": f"sqlite:///{state.airflow_home / 'airflow.db'}?timeout=60"},
+        "api": {
+            "host": ADDRESS,
+            "port": port,
+            "base_url": f"http://{ADDRESS}:{port}",
+            "workers": 1,
+            "secret_key": secrets["api_secret"],
+        },
+        "api_auth": {"jwt_secret": secrets["jwt_secret"]},
+        "logging": {"uvicorn_logging_level": "WARNING", "colored_console_log": False},
+        "dag_processor": {"refresh_interval": 30, "print_stats_interval": 0, "parsing_processes": 1},
+        "evc": {"state_folder": state.folder, "hosts_ini": state.hosts_ini},
+    }
+
+
+def environment(state: State, port: int) -> dict[str, str]:
+    """Return what Airflow runs with: for its own processes, and for ``airflow`` on a shell (``.evc/env``)."""
+    values = {"AIRFLOW_HOME": str(state.airflow_home), **_connections(state)}
+    for section, options in _settings(state, port).items():
+        for option, value in options.items():
+            values[f"AIRFLOW__{section}__{option}".upper()] = str(value)
+    return values
+
+
+def write_env_file(state: State, values: dict[str, str]) -> Path:
+    """Write ``values`` as a file for ``.`` of a POSIX shell. It holds secrets: mode 0600."""
+    path = state.folder / "env"
+    write_private(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
+    return path
+
+
+def start(state: State, port: int) -> subprocess.Popen[bytes]:
+    """Start ``airflow standalone`` on ``port``, in a session of its own."""
+    programs = state.folder / "bin"
+    airflow = programs / "airflow"
+    write_private(airflow, _WRAPPER.format(airflow=shlex.quote(str(Path(sys.executable).with_name("airflow")))))
+    airflow.chmod(0o700)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    no_proxy = ",".join(filter(None, (own.get("no_proxy") or own.get("NO_PROXY"), _NO_PROXY)))
+    values = environment(state, port)
+    write_env_file(state, values)
+    with state.log(PART).open("wb") as log:
+        started = subprocess.Popen(
+            [airflow, "standalone"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=state.airflow_home,
+            env={
+                **own,
+                **values,
+                "PATH": f"{programs}{os.pathsep}{own.get('PATH', os.defpath)}",
+                "PYTHONUNBUFFERED": "1",
+                "NO_COLOR": "1",
+                "NO_PROXY": no_proxy,
+                "no_proxy": no_proxy,
+            },
+            start_new_session=True,
+        )
+    process = find(started.pid)
+    if process:
+        state.write_record(PART, {**asdict(process), "port": port})
+    return started

@@ -1,0 +1,307 @@
+"""``evc``: the fleet on a shell. Reads the metrics database; does not import Airflow.
+
+Every command has ``--json``: one array, keys as the columns are called, numbers unrounded, ``ts`` in unix seconds. The
+table is for people: local time, GiB, percent, ``-`` where nothing is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from evc.errors import EvcError, InputError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+Row = Mapping[str, Any]
+
+DATABASE_VARIABLE = "AIRFLOW_CONN_EVC_METRICS"
+STATE_VARIABLE = "EVC_STATE"
+DEFAULT_STATE_FOLDER = ".evc"
+GIB = 2**30
+KIB = 2**10
+# wide enough for any row where there is no terminal: a pipe gets every character
+_UNBOUNDED_COLUMNS = 10_000
+
+
+# -- what a cell shows -----------------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with everything that could move a cursor, change colours or direction shown as an escape."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _time(ts: Any) -> str:
+    return datetime.fromtimestamp(ts).astimezone().isoformat(timespec="seconds")
+
+
+def _percent(ratio: Any) -> str:
+    return f"{100 * ratio:.1f}"
+
+
+def _kib(count: Any) -> str:
+    return f"{count / KIB:.1f}"
+
+
+def _one_decimal(number: Any) -> str:
+    return f"{number:.1f}"
+
+
+def _duration(seconds: Any) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _list(names: Any) -> str:
+    return ", ".join(names)
+
+
+def _up(up: Any) -> str:
+    return "up" if up else "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    :param key: the key of its rows that it shows
+    :param show: of a value that is not None
+    :param number: at the right
+    """
+
+    title: str
+    key: str
+    show: Callable[[Any], str] = str
+    number: bool = False
+
+    def cell(self, row: Row) -> str:
+        """Return what the table shows of ``row``; ``-`` where nothing is known."""
+        value = row.get(self.key)
+        return "-" if value is None or value in ("", []) else printable(self.show(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Used(Column):
+    """GiB in use, of how many: total less available."""
+
+    def cell(self, row: Row) -> str:
+        """Return e.g. ``3.1/7.7``."""
+        total, available = (row.get(self.key.format(part)) for part in ("total", "available"))
+        return "-" if total is None or available is None else f"{(total - available) / GIB:.1f}/{total / GIB:.1f}"
+
+
+NODES = (
+    Column("NAME", "name"),
+    Column("STATUS", "status"),
+    Column("HOST", "host"),
+    Column("PORT", "port", number=True),
+    Column("GROUPS", "groups", _list),
+    Column("BOARD", "board_model"),
+    Column("ARCH", "arch"),
+    Column("OS", "os"),
+    Column("ADDRESS", "address"),
+    Column("LAST SEEN", "last_seen_ts", _time),
+)
+SAMPLES = (
+    Column("TIME", "ts", _time),
+    Column("STATUS", "up", _up),
+    Column("CPU %", "cpu_usage_ratio", _percent, number=True),
+    Column("LOAD1", "load1", _one_decimal, number=True),
+    Used("MEMORY GiB", "memory_{}_bytes", number=True),
+    Used("STORAGE GiB", "storage_{}_bytes", number=True),
+    Column("RX KiB/s", "network_receive_bytes_per_s", _kib, number=True),
+    Column("TX KiB/s", "network_transmit_bytes_per_s", _kib, number=True),
+    Column("TEMP °C", "temperature_celsius", _one_decimal, number=True),
+    Column("GPU %", "gpu_usage_ratio", _percent, number=True),
+    Column("UPTIME", "uptime_s", _duration, number=True),
+)
+EVENTS = (
+    Column("TIME", "ts", _time),
+    Column("NODE", "node"),
+    Column("SEVERITY", "severity"),
+    Column("KIND", "kind"),
+    Column("MESSAGE", "message"),
+)
+NODE_SAMPLES = (Column("NODE", "node"), *SAMPLES)
+
+
+def print_table(rows: Sequence[Row], columns: Sequence[Column], to: TextIO) -> None:
+    """Print ``rows``; no wider than the terminal, and with no frame or colour where there is none."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = to.isatty()
+    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, header_style="bold" if terminal else "")
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.number else "left")
+    for row in rows:
+        table.add_row(*(Text(column.cell(row)) for column in columns))
+    console = Console(file=to, width=None if terminal else _UNBOUNDED_COLUMNS, highlight=False)
+    console.print(table)
+
+
+def print_json(rows: Sequence[Row], to: TextIO) -> None:
+    """Print ``rows`` as one JSON array; what is not printable is escaped, the rest stays readable."""
+    text = json.dumps([dict(row) for row in rows], ensure_ascii=False, indent=2)
+    to.write("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n")
+
+
+# -- the metrics database --------------------------------------------------------------------------------------------
+
+
+def open_database(given: str | None, must_exist: bool = True) -> Engine:
+    """Return an engine on the database that is meant: ``given``, the environment's, or the embedded one.
+
+    :param given: SQLAlchemy URL or Airflow connection URI
+    :raises InputError: it is none of these, or an SQLite file that is not there
+    """
+    from sqlalchemy import make_url
+
+    from evc.store.database import embedded_url, open_engine, url_from_connection
+
+    value = given or os.environ.get(DATABASE_VARIABLE)
+    if value:
+        url = url_from_connection(value)
+    else:
+        folder = Path(os.environ.get(STATE_VARIABLE) or DEFAULT_STATE_FOLDER).absolute()
+        url = embedded_url(folder)
+        if not must_exist:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = make_url(url).database if url.startswith("sqlite") else None
+    if file and must_exist and not Path(file).is_file():
+        raise InputError(
+            "metrics database",
+            f"there is no file {printable(file)}",
+            f"--database URL, the variable {DATABASE_VARIABLE}, or a folder in which make demo or evc db upgrade ran",
+        )
+    return open_engine(url)
+
+
+def _require_node(connection: Connection, name: str) -> None:
+    from evc.fleet.nodes import quote
+    from evc.store.nodes import find_node
+
+    if find_node(connection, name) is None:
+        raise InputError("node", f"{quote(name)} is not registered", "a name that `evc nodes` lists")
+
+
+def _nodes(connection: Connection, arguments: argparse.Namespace) -> Sequence[Row]:
+    from evc.store.nodes import node_rows
+
+    return node_rows(connection)
+
+
+def _samples(connection: Connection, arguments: argparse.Namespace) -> Sequence[Row]:
+    from evc.store.samples import sample_rows
+
+    _require_node(connection, arguments.node)
+    return sample_rows(connection, arguments.node, arguments.limit)
+
+
+def _events(connection: Connection, arguments: argparse.Namespace) -> Sequence[Row]:
+    from evc.store.events import event_rows
+
+    if arguments.node is not None:
+        _require_node(connection, arguments.node)
+    return event_rows(connection, node=arguments.node, kind=arguments.kind, limit=arguments.limit)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from evc.store.database import check_schema, reporting
+
+    engine = open_database(arguments.database)
+    with reporting():
+        check_schema(engine)
+        with engine.connect() as connection:
+            rows = arguments.rows(connection, arguments)
+    if arguments.json:
+        print_json(rows, sys.stdout)
+    elif rows:
+        print_table(rows, arguments.columns, sys.stdout)
+    else:
+        print(f"no {arguments.what}", file=sys.stderr)
+
+
+def _upgrade(arguments: argparse.Namespace) -> None:
+    from evc.store.database import reporting, upgrade
+
+    with reporting():
+        before, after = upgrade(open_database(arguments.database, must_exist=False))
+    if arguments.json:
+        print_json([{"from": before, "to": after}], sys.stdout)
+    elif before == after:
+        print(f"metrics database: at {after} already")
+    else:
+        print(f"metrics database: upgraded from {before or 'nothing'} to {after}")
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000000")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="one JSON array in place of a table")
+    shared.add_argument(
+        "--database",
+        metavar="URL",
+        help="metrics database, as SQLAlchemy URL or Airflow connection URI; default: what the variable "
+        f"{DATABASE_VARIABLE} holds, else metrics.db in the folder {DEFAULT_STATE_FOLDER}, or in the one that "
+        f"{STATE_VARIABLE} names. A password given here is seen in the process list; one in the variable is not",
+    )
+    parser = argparse.ArgumentParser(prog="evc", description="The fleet of edge nodes, from its metrics database.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, does: str, **defaults: Any) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=does, description=does, parents=[shared])
+        made.set_defaults(run=_show, what=name, **defaults)
+        return made
+
+    command("nodes", "the registered nodes", rows=_nodes, columns=NODES)
+    samples = command("samples", "the last samples of a node, newest first", rows=_samples, columns=SAMPLES)
+    samples.add_argument("node", metavar="NODE", help="its name")
+    samples.add_argument("--limit", type=_limit, default=10, metavar="N", help="how many at most (default: 10)")
+    events = command("events", "what happened to nodes, newest first", rows=_events, columns=EVENTS)
+    events.add_argument("--node", metavar="NODE", help="only of this node")
+    events.add_argument("--kind", metavar="KIND", help="only of this kind, e.g. down")
+    events.add_argument("--limit", type=_limit, default=50, metavar="N", help="how many at most (default: 50)")
+    database = commands.add_parser("db", help="the metrics database").add_subparsers(required=True, metavar="COMMAND")
+    upgrade = database.add_parser("upgrade", help="create its tables, or bring them to this version", parents=[shared])
+    upgrade.set_defaults(run=_upgrade)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 where it worked, 1 where an error of EVC's says why not, 2 where the command line is wrong."""
+    arguments = _parser().parse_args(argv)
+    # a terminal that can't show a character gets its escape, not a traceback
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except EvcError as error:
+        print(f"evc: {printable(str(error))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # the reader, e.g. head, has seen enough; what is left in the buffer must not be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return 0
