@@ -1,7 +1,7 @@
-"""Collect telemetry of every node over SSH: one run for each window, a sweep of all nodes at every tick of it.
+"""Collect telemetry of every node over SSH: one run for each window, a sweep of all nodes at every tick.
 
-With `nodes`, `groups` or `sweeps` a run is a one-off: so many sweeps of the chosen nodes, beginning at once. A node that
-does not answer is data (`up` = 0, and an event when its state changes); a task fails where the metrics database or a
+With `nodes`, `groups` or `sweeps` a run is a one-off: so many sweeps of the chosen nodes, beginning at once. A node
+that does not answer is data (`up` = 0, and an event when its state changes); a task fails where the metrics database or a
 login is at fault. Interval and window: `[evc] sweep_interval_s` and `sweep_window_s`.
 """
 

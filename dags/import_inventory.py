@@ -1,7 +1,7 @@
 """Register the nodes of an existing Ansible inventory: ranges, groups, children and vars are read by Ansible itself.
 
-Nodes are not contacted: the next sweep pins their host keys and reads their facts. Importing twice changes nothing. What
-can't be imported is listed in the log of `import_nodes`; the rest is.
+Nodes are not contacted: the next sweep pins their host keys and reads their facts. Importing twice changes nothing.
+What can't be imported is listed in the log of `import_nodes`; the rest is.
 """
 
 from __future__ import annotations

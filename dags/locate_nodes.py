@@ -1,4 +1,4 @@
-"""Find the nodes that have an address but no place on the map yet: known answers first, then Nominatim, then offline."""
+"""Find nodes that have an address but no place on the map: known answers first, then Nominatim, then offline."""
 
 from __future__ import annotations
 

@@ -68,12 +68,11 @@ class HostKeyChanged(NodeError):
     """The node presents another host key than the one pinned.
 
     :param expected: fingerprint that is pinned, ``SHA256:...``
-    :param presented: fingerprint that came, or None where the node no longer has a key of the pinned type
+    :param presented: fingerprint that came
     """
 
-    def __init__(self, node: str, expected: str, presented: str | None) -> None:
-        came = presented or "no key of that type"
-        super().__init__(f"{node}: host key changed: pinned {expected}, presented {came}")
+    def __init__(self, node: str, expected: str, presented: str) -> None:
+        super().__init__(f"{node}: host key changed: pinned {expected}, presented {presented}")
         self.expected, self.presented = expected, presented
 
 

@@ -1,7 +1,7 @@
 """A node, and what a user may say of one.
 
-The patterns are also the JSON schema of the DAGs' params, so a bad value is refused before a run starts, and again here,
-where a value comes from an inventory.
+The patterns are also the JSON schema of the DAGs' params, so a bad value is refused before a run starts, and again
+here, where a value comes from an inventory.
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ RESERVED_NAMES = frozenset({"all", "ungrouped", "localhost"})
 MAX_TEXT = 500
 
 _WORDS = {
-    "name": (NAME_PATTERN, "1 to 63 ASCII letters, digits, '-', '_' or '.', a letter or digit first and last (other scripts fit 'address' and 'labels')"),
+    "name": (
+        NAME_PATTERN,
+        "1 to 63 ASCII letters, digits, '-', '_' or '.', a letter or digit first and last"
+        " (other scripts fit 'address' and 'labels')",
+    ),
     "groups": (GROUP_PATTERN, "1 to 63 ASCII letters, digits, '-' or '_', no digit or '-' first"),
     "host": (HOST_PATTERN, "a DNS name, an IPv4 or an IPv6 address"),
     "user": (USER_PATTERN, "a login name of at most 31 ASCII letters, digits, '-', '_' or '.'"),
     "conn_id": (CONN_ID_PATTERN, "the id of an Airflow connection"),
-    "host_key": (HOST_KEY_PATTERN, "one public key as in known_hosts: its type and its base64, e.g. 'ssh-ed25519 AAAA...'"),
+    "host_key": (
+        HOST_KEY_PATTERN,
+        "one public key as in known_hosts: its type and its base64, e.g. 'ssh-ed25519 AAAA...'",
+    ),
 }
 
 
@@ -129,7 +136,7 @@ def _groups(value: Any) -> tuple[str, ...]:
 
 def _labels(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise InputError("labels", f"{quote(value)} is not a mapping", "names and texts, e.g. {\"site\": \"Suwon\"}")
+        raise InputError("labels", f"{quote(value)} is not a mapping", 'names and texts, e.g. {"site": "Suwon"}')
     for key, text in value.items():
         if not isinstance(key, str) or not re.match(LABEL_PATTERN, key):
             raise InputError("labels", f"the name {quote(key)} does not fit", "ASCII letters, digits, '-', '_' or '.'")
@@ -186,7 +193,9 @@ def jump_path(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
     name = node.jump_node
     while name is not None:
         if name in seen:
-            raise InputError("jump_node", f"{quote(name)} closes a circle", "a chain of nodes that ends in a direct one")
+            raise InputError(
+                "jump_node", f"{quote(name)} closes a circle", "a chain of nodes that ends in a direct one"
+            )
         if name not in nodes:
             raise InputError("jump_node", f"{quote(name)} is not a registered node", "the name of a registered node")
         seen.add(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from evc.errors import InputError
@@ -15,7 +15,7 @@ class Settings:
     """``AIRFLOW__EVC__<NAME>`` or ``<name>`` below ``[evc]`` in airflow.cfg.
 
     :param state_folder: holds the embedded metrics database, the spool and the last list of nodes
-    :param hosts_ini: Ansible's inventory, written at every change of the nodes; empty: ``hosts.ini`` in the state folder
+    :param hosts_ini: Ansible's inventory, written at every change of the nodes; empty: in the state folder
     :param sweep_interval_s: seconds between two sweeps
     :param sweep_window_s: seconds of sweeps that one run of collect_telemetry does, and its schedule
     :param nodes_per_task: how many nodes one task sweeps
@@ -55,19 +55,28 @@ def read_settings(get: Callable[[str], str | None]) -> Settings:
     values: dict[str, Any] = {}
     for item in fields(Settings):
         text = get(item.name)
-        default = item.default if item.default is not MISSING else ""
         if text is None:
-            values[item.name] = default
-        elif item.name in _BOUNDS:
+            continue
+        if item.name in _BOUNDS:
             values[item.name] = _whole(item.name, text)
         else:
             values[item.name] = text.strip()
-    settings = Settings(**values)
+    return _consistent(Settings(**values))
+
+
+def _consistent(settings: Settings) -> Settings:
     if settings.sweep_window_s % settings.sweep_interval_s:
         raise InputError(
             "[evc] sweep_window_s",
             f"{settings.sweep_window_s} is not a multiple of sweep_interval_s {settings.sweep_interval_s}",
             "a whole number of sweeps",
+        )
+    longest_s = settings.connect_timeout_s + settings.sweep_timeout_s
+    if longest_s > settings.sweep_interval_s:
+        raise InputError(
+            "[evc] connect_timeout_s and sweep_timeout_s",
+            f"together {longest_s} s",
+            f"at most sweep_interval_s, {settings.sweep_interval_s} s, so that a dead node delays no sweep",
         )
     return settings
 

@@ -153,12 +153,16 @@ class FleetHook:
         with reporting(), self.engine.begin() as connection:
             node_id, created = store_node(connection, replace(node, host_key=proved), ts)
             if known and known.host_key and known.host_key != proved:
-                record_event(connection, node_id, "host_key_replaced", "warning", "replaced by the key that was given", ts)
+                record_event(
+                    connection, node_id, "host_key_replaced", "warning", "replaced by the key that was given", ts
+                )
         with_id(outcome, node_id)
         with reporting():
             write(self.engine, Batch(outcome.rows, [{**outcome.node, "status": "up"}]))
         self.publish()
-        self.log.info("%s: %s as node %d", node.name, "registered" if created else "already registered, renewed", node_id)
+        self.log.info(
+            "%s: %s as node %d", node.name, "registered" if created else "already registered, renewed", node_id
+        )
         return {"name": node.name, "id": node_id, "created": created}
 
     def _check_address(self, node: Node, registered: Mapping[str, Node]) -> None:
@@ -166,10 +170,18 @@ class FleetHook:
         known = registered.get(node.name)
         way = (node.host, node.port, node.jump_node)
         if known and (known.host, known.port, known.jump_node) != way:
-            raise InputError("name", f"{quote(node.name)} is registered at {known.host} port {known.port}", "another name, or remove_node first")
+            raise InputError(
+                "name",
+                f"{quote(node.name)} is registered at {known.host} port {known.port}",
+                "another name, or remove_node first",
+            )
         for other in registered.values():
             if other.name != node.name and (other.host, other.port, other.jump_node) == way:
-                raise InputError("host", f"{node.host} port {node.port} is registered as {quote(other.name)}", "another address, or remove_node first")
+                raise InputError(
+                    "host",
+                    f"{node.host} port {node.port} is registered as {quote(other.name)}",
+                    "another address, or remove_node first",
+                )
         if node.jump_node and node.jump_node not in registered:
             raise InputError("jump_node", f"{quote(node.jump_node)} is not registered", "the name of a registered node")
 
@@ -198,7 +210,9 @@ class FleetHook:
         nodes = self.nodes()
         behind = sorted(node.name for node in nodes if node.jump_node == name)
         if behind and not force:
-            raise InputError("name", f"{quote(name)} is the jump node of {', '.join(behind)}", "remove those first, or force")
+            raise InputError(
+                "name", f"{quote(name)} is the jump node of {', '.join(behind)}", "remove those first, or force"
+            )
         with reporting(), self.engine.begin() as connection:
             node_id = _remove(connection, name, int(time.time()))
         self.publish()

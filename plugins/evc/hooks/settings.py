@@ -30,11 +30,17 @@ def sweep_window() -> timedelta:
 
 def state_folder(of: Settings) -> Path:
     """Return the folder that holds EVC's own files, made on first use, closed to others."""
-    folder = Path(of.state_folder).expanduser() if of.state_folder else Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "evc"
+    folder = (
+        Path(of.state_folder).expanduser()
+        if of.state_folder
+        else Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "evc"
+    )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError("[evc] state_folder", f"{folder}: {error.strerror}", "a folder that Airflow may write") from None
+        raise InputError(
+            "[evc] state_folder", f"{folder}: {error.strerror}", "a folder that Airflow may write"
+        ) from None
     return folder
 
 

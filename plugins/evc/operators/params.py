@@ -39,12 +39,19 @@ def node_params() -> dict[str, Param]:
     """Everything that may be said of a node."""
     return {
         "name": name(),
-        "host": _text(HOST_PATTERN, "DNS name or IP address, as seen from Airflow or from its jump node.", title="Host"),
-        "port": Param(22, type="integer", minimum=1, maximum=65535, title="SSH port", description="Where sshd listens."),
+        "host": _text(
+            HOST_PATTERN, "DNS name or IP address, as seen from Airflow or from its jump node.", title="Host"
+        ),
+        "port": Param(
+            22, type="integer", minimum=1, maximum=65535, title="SSH port", description="Where sshd listens."
+        ),
         "user": _optional(USER_PATTERN, "Login name; empty: the login of the connection.", title="User"),
         "groups": names("Groups in Ansible's inventory.", GROUP_PATTERN, title="Groups"),
         "address": _optional(
-            _ONE_LINE, "Postal address or place, Korean or other: becomes a point on the map.", title="Address", maxLength=MAX_TEXT
+            _ONE_LINE,
+            "Postal address or place, Korean or other: becomes a point on the map.",
+            title="Address",
+            maxLength=MAX_TEXT,
         ),
         "host_key": _optional(
             HOST_KEY_PATTERN,
@@ -52,7 +59,11 @@ def node_params() -> dict[str, Param]:
             title="Host key",
         ),
         "conn_id": Param(
-            DEFAULT_CONN_ID, type="string", pattern=CONN_ID_PATTERN, title="Connection", description="SSH connection with the login."
+            DEFAULT_CONN_ID,
+            type="string",
+            pattern=CONN_ID_PATTERN,
+            title="Connection",
+            description="SSH connection with the login.",
         ),
         "jump_node": _optional(NAME_PATTERN, "Registered node through which this one is reached.", title="Jump node"),
         "labels": Param(
@@ -75,7 +86,14 @@ def node_params() -> dict[str, Param]:
 
 def names(description: str, pattern: str = NAME_PATTERN, **more: Any) -> Param:
     """A list of names, empty by default."""
-    return Param([], type="array", items={"type": "string", "pattern": pattern}, uniqueItems=True, description=description, **more)
+    return Param(
+        [],
+        type="array",
+        items={"type": "string", "pattern": pattern},
+        uniqueItems=True,
+        description=description,
+        **more,
+    )
 
 
 def selection() -> dict[str, Param]:
@@ -100,7 +118,11 @@ def sweeps() -> Param:
 
 def inventory_path() -> Param:
     """Where an inventory lies."""
-    return _text(r"^/[^\x00-\x1f]*$", "Absolute path of an Ansible inventory (INI) that Airflow's workers can read.", title="Path")
+    return _text(
+        r"^/[^\x00-\x1f]*$",
+        "Absolute path of an Ansible inventory (INI) that Airflow's workers can read.",
+        title="Path",
+    )
 
 
 def force(description: str) -> Param:

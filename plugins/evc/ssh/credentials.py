@@ -64,7 +64,9 @@ def _parse_key(conn_id: str, text: str, passphrase: str | None, source: str) -> 
     try:
         return asyncssh.import_private_key(text, passphrase)
     except asyncssh.KeyEncryptionError:
-        hint = "the passphrase does not open it" if passphrase else "it needs a passphrase (extra private_key_passphrase)"
+        hint = (
+            "the passphrase does not open it" if passphrase else "it needs a passphrase (extra private_key_passphrase)"
+        )
         raise CredentialsError(f"connection {conn_id}: {source}: {hint}") from None
     except (asyncssh.KeyImportError, ValueError):
         # the library's own text may quote the key: not passed on

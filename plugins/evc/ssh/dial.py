@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 
 from evc.errors import NodeTimeout, NodeUnreachable
@@ -34,7 +35,7 @@ async def dial(name: str, host: str, port: int, timeout_s: float) -> socket.sock
         raise NodeTimeout(f"{where}: no {stage} within {timeout_s:g} s") from None
     except OSError as error:
         _close(sock)
-        raise NodeUnreachable(f"{where}: {error.strerror or error}") from None
+        raise NodeUnreachable(f"{where}: {os.strerror(error.errno) if error.errno else error}") from None
     except BaseException:
         _close(sock)
         raise

@@ -34,7 +34,9 @@ class Pool:
     :param connect_timeout_s: for TCP up to the first byte, and again for key exchange and login
     """
 
-    def __init__(self, credentials_of: CredentialsOf, *, connect_timeout_s: float, limits: Limits | None = None) -> None:
+    def __init__(
+        self, credentials_of: CredentialsOf, *, connect_timeout_s: float, limits: Limits | None = None
+    ) -> None:
         limits = limits or Limits()
         self._credentials_of = credentials_of
         self._timeout_s = connect_timeout_s

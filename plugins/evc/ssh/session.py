@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,8 +20,13 @@ from evc.ssh.dial import dial
 
 MAX_ANSWER_BYTES = 1_000_000
 _KEEPALIVE_S = 15
-_RSA = ["rsa-sha2-256", "rsa-sha2-512"]
-_HOST_KEY_ALGORITHMS = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *_RSA]
+_HOST_KEY_ALGORITHMS = {
+    "ssh-ed25519": ["ssh-ed25519"],
+    "ecdsa-sha2-nistp256": ["ecdsa-sha2-nistp256"],
+    "ecdsa-sha2-nistp384": ["ecdsa-sha2-nistp384"],
+    "ecdsa-sha2-nistp521": ["ecdsa-sha2-nistp521"],
+    "ssh-rsa": ["rsa-sha2-512", "rsa-sha2-256"],
+}
 
 
 class Ended(StrEnum):
@@ -86,6 +92,18 @@ class _Channel(asyncssh.SSHClientSession[bytes]):
             self.over_limit = True
             self._chan.abort()
 
+    @property
+    def is_started(self) -> bool:
+        """Whether the node has opened the channel."""
+        return self._chan is not None
+
+    def end(self) -> None:
+        """Kill what hangs on the node and give the channel up. OpenSSH since 7.9 passes signals on, save for root."""
+        if self._chan:
+            with contextlib.suppress(asyncssh.Error, OSError):
+                self._chan.kill()
+            self._chan.abort()
+
     def exit_status_received(self, status: int) -> None:
         self.status = status
 
@@ -116,19 +134,17 @@ class Session:
         :raises ConnectionCut: the connection was gone before the command could start
         :raises NodeTimeout: the node did not start it in time
         """
-        channel: _Channel | None = None
+        channel = _Channel(max_bytes)
         ended = Ended.EXIT
         try:
             async with asyncio.timeout(timeout_s):
-                chan, channel = await self.connection.create_session(
-                    lambda: _Channel(max_bytes), command, encoding=None
-                )
+                await self.connection.create_session(lambda: channel, command, encoding=None)
                 await channel.closed
         except TimeoutError:
-            if channel is None:
+            if not channel.is_started:
                 raise NodeTimeout(f"{self.node.name}: no command started within {timeout_s:g} s") from None
             ended = Ended.TIMEOUT
-            _end(chan)
+            channel.end()
         except (asyncssh.Error, OSError) as error:
             raise ConnectionCut(f"{self.node.name}: {_reason(error)}") from None
         if channel.over_limit:
@@ -143,13 +159,6 @@ class Session:
         with contextlib.suppress(TimeoutError, asyncssh.Error, OSError):
             await asyncio.wait_for(self.connection.wait_closed(), 2)
         self.connection.abort()
-
-
-def _end(chan: asyncssh.SSHClientChannel[bytes]) -> None:
-    """Kill what hangs on the node (OpenSSH since 7.9 passes the signal on) and give the channel up."""
-    with contextlib.suppress(asyncssh.Error, OSError):
-        chan.kill()
-    chan.abort()
 
 
 def key_text(key: asyncssh.SSHKey) -> str:
@@ -206,14 +215,15 @@ async def open_session(
 
 
 def _options(node: Node, credentials: Credentials, client: _Client) -> asyncssh.SSHClientConnectionOptions:
-    pinned_type = node.host_key.split()[0] if node.host_key else None
-    algorithms = {None: _HOST_KEY_ALGORITHMS, "ssh-rsa": _RSA}.get(pinned_type, [str(pinned_type)])
+    # the pinned type first: a node with several keys presents that one, and one that lost it shows what it has instead
+    pinned = node.host_key.split()[0] if node.host_key else ""
+    kinds = sorted(_HOST_KEY_ALGORITHMS, key=lambda kind: kind != pinned)
     return asyncssh.SSHClientConnectionOptions(
         username=node.user or credentials.login,
         client_keys=list(credentials.keys) or None,
         password=credentials.password,
         known_hosts=([], [], []),  # nothing is trusted by file: validate_host_public_key decides
-        server_host_key_algs=algorithms,
+        server_host_key_algs=[algorithm for kind in kinds for algorithm in _HOST_KEY_ALGORITHMS[kind]],
         client_factory=lambda: client,
         config=None,  # neither ~/.ssh/config nor an agent of whoever runs Airflow has a say
         agent_path=None,
@@ -225,16 +235,12 @@ def _options(node: Node, credentials: Credentials, client: _Client) -> asyncssh.
     )
 
 
-def _node_error(
-    where: str, node: Node, credentials: Credentials, client: _Client, error: Exception
-) -> NodeError:
+def _node_error(where: str, node: Node, credentials: Credentials, client: _Client, error: Exception) -> NodeError:
     user = node.user or credentials.login
     if isinstance(error, asyncssh.PermissionDenied):
         return LoginRefused(f"{where}: refused user {user} with the login of connection {credentials.conn_id}")
     if node.host_key and client.presented and key_text(client.presented) != node.host_key:
         return HostKeyChanged(node.name, fingerprint(node.host_key), client.presented.get_fingerprint())
-    if node.host_key and isinstance(error, asyncssh.KeyExchangeFailed):
-        return HostKeyChanged(node.name, fingerprint(node.host_key), None)
     if isinstance(error, asyncssh.ConnectionLost):
         return ConnectionCut(f"{where}: {_reason(error)}")
     return NodeUnreachable(f"{where}: {_reason(error)}")
@@ -242,5 +248,7 @@ def _node_error(
 
 def _reason(error: Exception) -> str:
     """Return the error's own words on one short line: they may hold what the node sent."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     words = (getattr(error, "reason", None) or str(error) or type(error).__name__)[:200]
     return "".join(c if c.isprintable() else "?" for c in words)

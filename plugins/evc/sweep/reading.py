@@ -69,12 +69,21 @@ def due_probes(memory: Memory, tick_ts: int, phase: int) -> list[Probe]:
     return [
         probe
         for probe in PROBES.values()
-        if is_due(probe.interval_s, memory.counters[probe.name][1] if probe.name in memory.counters else None, tick_ts, phase)
+        if is_due(
+            probe.interval_s, memory.counters[probe.name][1] if probe.name in memory.counters else None, tick_ts, phase
+        )
     ]
 
 
 def answered(
-    node: Node, memory: Memory, answer: Answer, probes: Iterable[Probe], *, ts: int, duration_s: float, missing: str | None
+    node: Node,
+    memory: Memory,
+    answer: Answer,
+    probes: Iterable[Probe],
+    *,
+    ts: int,
+    duration_s: float,
+    missing: str | None,
 ) -> Outcome:
     """Return what an answer says.
 
@@ -98,7 +107,9 @@ def silent(node: Node, memory: Memory, reason: str, *, kind: str | None, ts: int
         raise ValueError(f"{node.name} is not stored")
     before = memory.failing.get("ssh")
     verdict = judge(memory.status, memory.missed_sweeps, answered=False)
-    new = Memory(ts, memory.boot_id, memory.uptime_s, verdict.missed_sweeps, memory.counters, {**memory.failing, "ssh": reason})
+    new = Memory(
+        ts, memory.boot_id, memory.uptime_s, verdict.missed_sweeps, memory.counters, {**memory.failing, "ssh": reason}
+    )
     key = {"ts": ts, "node_id": node.id}
     rows: dict[str, list[dict[str, Any]]] = {
         "node_samples": [{**key, "up": 0, "sweep_duration_s": duration_s}],
@@ -217,7 +228,9 @@ class _Turn:
 
     def event(self, kind: str, severity: str, message: str) -> None:
         """Add an event of this node at this tick."""
-        self.rows.setdefault("node_events", []).append({**self.key, "kind": kind, "severity": severity, "message": message})
+        self.rows.setdefault("node_events", []).append(
+            {**self.key, "kind": kind, "severity": severity, "message": message}
+        )
 
     def outcome(self) -> Outcome:
         """Return what this turn leaves behind."""
