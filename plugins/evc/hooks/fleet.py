@@ -17,7 +17,7 @@ from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged, InputErro
 from evc.fleet.nodes import Node, make_node, quote, select
 from evc.fleet.settings import Settings
 from evc.fleet.ticks import Ticks
-from evc.hooks.inventory import write_inventory
+from evc.hooks.inventory import import_nodes, read_inventory, write_inventory
 from evc.hooks.metrics import MetricsHook
 from evc.hooks.nodes import NodesHook
 from evc.hooks.settings import hosts_ini, settings, state_folder
@@ -128,7 +128,7 @@ class FleetHook:
 
     def _depot(self) -> Depot:
         spool = Spool(self.folder / SPOOL_FOLDER, self.settings.spool_max_bytes)
-        return Depot(self.engine, spool, self.folder, self.log)
+        return Depot(self.engine, spool, self.folder, self.log, on_pinned=self.publish)
 
     # -- registration ------------------------------------------------------------------------------------------------
 
@@ -223,11 +223,25 @@ class FleetHook:
 
     def publish(self) -> Path:
         """Write hosts.ini from the nodes table. Returns its path."""
-        nodes = self.nodes()
         path = hosts_ini(self.settings)
-        write_inventory(path, nodes, self.nodes_hook.load(node.conn_id for node in nodes))
-        self.log.info("%s: %d nodes", path, len(nodes))
+        count = write_inventory(path, self.nodes, self.nodes_hook.load)
+        self.log.info("%s: %d nodes", path, count)
         return path
+
+    def import_inventory(self, path: str) -> dict[str, int]:
+        """Store the nodes of an existing inventory; what can't be imported is logged, a line each.
+
+        :raises InputError: the path leads to no inventory
+        """
+        imported = read_inventory(Path(path))
+        with reporting(), self.engine.begin() as connection:
+            outcome = import_nodes(connection, imported, int(time.time()))
+        for line in [*imported.problems, *outcome.refused]:
+            self.log.warning("not imported: %s", line)
+        self.publish()
+        counts = {name: len(getattr(outcome, name)) for name in ("added", "changed", "unchanged", "refused")}
+        self.log.info("%s: %s", path, ", ".join(f"{count} {name}" for name, count in counts.items()))
+        return counts
 
 
 def _remove(connection: Connection, name: str, ts: int) -> int:
