@@ -73,7 +73,8 @@ def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
         "api_auth": {"jwt_secret": secrets["jwt_secret"]},
         "logging": {"uvicorn_logging_level": "WARNING", "colored_console_log": False},
         "dag_processor": {"refresh_interval": 30, "print_stats_interval": 0, "parsing_processes": 1},
-        "evc": {"state_folder": state.folder, "hosts_ini": state.hosts_ini},
+        # places are looked up offline: the demo asks no service outside
+        "evc": {"state_folder": state.folder, "hosts_ini": state.hosts_ini, "nominatim_url": ""},
     }
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from demo.process import Process, family, stop
+from demo import airflow
+from demo.nodes import FLEET
+from demo.process import family, stop
 from demo.state import DemoError, State
 
-AIRFLOW = "airflow"
-NODES = ("demo-1", "demo-2", "demo-3")
 
-
-def recorded(state: State, part: str) -> Process | None:
-    """Return the process that ``part`` was started as, whether it still runs or not; None where it never was."""
-    record = state.record(part)
-    if isinstance(record.get("pid"), int) and isinstance(record.get("started"), str):
-        return Process(record["pid"], record["started"])
-    return None
-
-
-def stop_parts(state: State, parts: tuple[str, ...]) -> int:
+def stop_parts(state: State, *parts: str) -> int:
     """End ``parts`` with all their descendants; return how many processes that were.
 
     :raises DemoError: some would not end
     """
-    roots = [root for part in parts if (root := recorded(state, part))]
+    roots = [root for part in parts if (root := state.started(part))]
     count = len(family(roots))
     left = stop(roots)
     if left:
@@ -31,10 +22,13 @@ def stop_parts(state: State, parts: tuple[str, ...]) -> int:
 
 
 def down(state: State) -> None:
-    """End everything that ``up`` started and wait until it is gone. The data stay."""
+    """End everything that ``up`` started and wait until it is gone. The data stay.
+
+    :raises DemoError: something would not end, or ``up`` is at work
+    """
     if not state.folder.is_dir():
         print(f"nothing to stop: there is no {state.folder}")
         return
     with state.locked():
-        count = stop_parts(state, (AIRFLOW, *NODES))
-    print(f"stopped, {count} processes; the data stay in {state.folder}")
+        count = stop_parts(state, airflow.PART, *(node.name for node in FLEET))
+    print(f"stopped {count} processes; the data stay in {state.folder}")

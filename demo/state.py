@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncssh
 
+from demo.process import Process
 from evc.errors import EvcError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -92,6 +93,16 @@ class State:
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}
+
+    def started(self, part: str) -> Process | None:
+        """Return the process that ``part`` was started as, whether it still runs or not; None where it never was."""
+        record = self.record(part)
+        pid, started = record.get("pid"), record.get("started")
+        return Process(pid, started) if isinstance(pid, int) and isinstance(started, str) else None
+
+    def log_end(self, part: str, lines: int) -> str:
+        """Return the last lines that ``part`` printed."""
+        return "\n".join(self.log(part).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:])
 
     def write_record(self, part: str, record: dict[str, Any]) -> None:
         write_private(self.folder / "run" / f"{part}.json", json.dumps(record))

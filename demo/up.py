@@ -1,0 +1,214 @@
+"""``make demo``: from nothing, or from whatever is there, to samples of three nodes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+
+from demo import airflow
+from demo.api import Api, NotFound
+from demo.down import stop_parts
+from demo.nodes import FLEET, start_nodes
+from demo.process import is_running
+from demo.server import ADDRESS
+from demo.state import PROJECT, DemoError, State
+from evc.cli import NODE_SAMPLES, print_table
+from evc.store.database import embedded_url, open_engine, reporting, upgrade
+from evc.store.nodes import list_nodes
+from evc.store.samples import latest_samples
+
+T = TypeVar("T")
+
+START_TIMEOUT_S = 180.0
+RUN_TIMEOUT_S = 120.0
+# a scheduler that a broken end left behind: how long it may take to be healthy before it is replaced
+ADOPT_TIMEOUT_S = 45.0
+ON_DEMAND = ("register_node", "remove_node", "import_inventory", "locate_nodes")
+TELEMETRY = "collect_telemetry"
+_BEGUN = time.monotonic()
+
+
+def say(text: str) -> None:
+    """Print one line of progress with the seconds since the start."""
+    print(f"{time.monotonic() - _BEGUN:6.1f} s  {text}", flush=True)
+
+
+def wait_until(ready: Callable[[], T | None], timeout_s: float, what: str) -> T:
+    """Return the first answer of ``ready`` that is not None; say every 10 s what is waited for.
+
+    :raises DemoError: none came in time
+    """
+    begun = said = time.monotonic()
+    while (answer := ready()) is None:
+        now = time.monotonic()
+        if now - begun > timeout_s:
+            raise DemoError(f"waited {timeout_s:.0f} s for {what}")
+        if now - said > 10:
+            say(f"... waiting for {what}")
+            said = now
+        time.sleep(0.5)
+    return answer
+
+
+# -- Airflow -----------------------------------------------------------------------------------------------------------
+
+
+def _healthy(api: Api) -> bool | None:
+    health = api.health()
+    if health and all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor")):
+        return True
+    return None
+
+
+def _api(state: State, port: object) -> Api:
+    return Api(f"http://{ADDRESS}:{port}", "admin", state.secrets()["password"])
+
+
+def _running_airflow(state: State) -> Api | None:
+    known = state.started(airflow.PART)
+    if not known or not is_running(known):
+        return None
+    api = _api(state, state.record(airflow.PART)["port"])
+    try:
+        wait_until(lambda: _healthy(api), ADOPT_TIMEOUT_S, "the Airflow that runs already")
+    except DemoError:
+        say("the Airflow that runs is not healthy: starting it again")
+        return None
+    return api
+
+
+def start_airflow(state: State) -> Api:
+    """Start Airflow unless it runs, and wait until it is healthy.
+
+    :raises DemoError: it ended, or did not become healthy
+    """
+    api = _running_airflow(state)
+    if api:
+        say(f"Airflow runs already at {api.url}")
+        return api
+    stop_parts(state, airflow.PART)
+    port = airflow.free_port()
+    if port != airflow.PORTS[0]:
+        say(f"port {airflow.PORTS[0]} is taken: Airflow gets port {port}")
+    started = airflow.start(state, port)
+    say("starting Airflow")
+    new = _api(state, port)
+
+    def ready() -> bool | None:
+        if started.poll() is not None:
+            raise DemoError(f"Airflow ended at its start:\n{state.log_end(airflow.PART, lines=15)}")
+        return _healthy(new)
+
+    wait_until(ready, START_TIMEOUT_S, f"Airflow; its log is {state.log(airflow.PART)}")
+    say(f"Airflow is healthy at {new.url}")
+    return new
+
+
+def _wait_for_dags(api: Api, dag_ids: Sequence[str]) -> None:
+    def parsed() -> bool | None:
+        errors = api.get("/api/v2/importErrors")["import_errors"]
+        if errors:
+            last = errors[0]["stack_trace"].strip().splitlines()[-1]
+            raise DemoError(f"Airflow could not read {errors[0]['filename']}: {last}")
+        try:
+            for dag_id in dag_ids:
+                api.get(f"/api/v2/dags/{dag_id}")
+        except NotFound:
+            return None
+        return True
+
+    wait_until(parsed, START_TIMEOUT_S, "the DAGs")
+
+
+def run_dag(api: Api, dag_id: str, confs: Sequence[dict[str, Any]]) -> None:
+    """Trigger a run for each of ``confs`` and wait for all of them.
+
+    :raises DemoError: one failed; the message ends with its log's last lines
+    """
+    waiting = [api.trigger(dag_id, conf) for conf in confs]
+
+    def ended() -> bool | None:
+        for run_id in list(waiting):
+            run_state = api.run_state(dag_id, run_id)
+            if run_state == "failed":
+                raise DemoError(f"{dag_id} failed\n{api.failure(dag_id, run_id)}")
+            if run_state == "success":
+                waiting.remove(run_id)
+        return None if waiting else True
+
+    wait_until(ended, RUN_TIMEOUT_S, dag_id)
+
+
+# -- nodes and samples -------------------------------------------------------------------------------------------------
+
+
+def _registered(engine: Engine) -> dict[str, int]:
+    with reporting(), engine.connect() as connection:
+        return {node.name: node.port for node in list_nodes(connection)}
+
+
+def _register(api: Api, engine: Engine, ports: dict[str, int]) -> None:
+    known = _registered(engine)
+    missing = [node for node in FLEET if node.name not in known]
+    if not missing:
+        say("the nodes are registered already")
+        return
+    say(f"registering {', '.join(node.name for node in missing)}: DAG register_node")
+    run_dag(api, "register_node", [node.conf(ports[node.name]) for node in missing])
+
+
+def _fresh_samples(engine: Engine, since_ts: int) -> list[dict[str, Any]] | None:
+    names = {node.name for node in FLEET}
+    with reporting(), engine.connect() as connection:
+        samples = [row for row in latest_samples(connection) if row["node"] in names and row["ts"] >= since_ts]
+    down = [row["node"] for row in samples if not row["up"]]
+    if down:
+        raise DemoError(f"{', '.join(down)} did not answer: .venv/bin/evc events says why")
+    return samples if len(samples) == len(FLEET) else None
+
+
+def _collect(api: Api, engine: Engine) -> list[dict[str, Any]]:
+    say(f"collecting: DAG {TELEMETRY}")
+    since_ts = int(time.time())
+    run_dag(api, TELEMETRY, [{"groups": ["demo"], "sweeps": 1}])
+    return wait_until(lambda: _fresh_samples(engine, since_ts), RUN_TIMEOUT_S, "a sample of each node")
+
+
+def _print_end(state: State, api: Api, samples: list[dict[str, Any]]) -> None:
+    print()
+    print_table(sorted(samples, key=lambda row: str(row["node"])), NODE_SAMPLES, sys.stdout)
+    folder = state.folder.relative_to(PROJECT) if state.folder.is_relative_to(PROJECT) else state.folder
+    print(f"""
+Airflow   {api.url}   login: {api.user}   password: {api.password}
+          every {TELEMETRY} run sweeps the nodes every 30 s
+samples   .venv/bin/evc samples demo-1
+events    .venv/bin/evc events
+Ansible   .venv/bin/ansible -i {folder}/hosts.ini all -m ping
+trigger   . {folder}/env; .venv/bin/airflow dags trigger {TELEMETRY} --conf '{{"sweeps": 2}}'
+stop      make demo-stop""")
+
+
+def up(state: State) -> None:
+    """Start what does not run, register what is not registered, and show a fresh sample of each node.
+
+    :raises EvcError: what went wrong, in a line; where a task failed, followed by the end of its log
+    """
+    state.make_folders()
+    with state.locked():
+        state.make_keys(tuple(node.name for node in FLEET))
+        engine = open_engine(embedded_url(state.folder))
+        upgrade(engine)
+        ports = start_nodes(state, _registered(engine))
+        say("nodes: " + ", ".join(f"{name} on port {port}" for name, port in sorted(ports.items())))
+        api = start_airflow(state)
+        _wait_for_dags(api, (*ON_DEMAND, TELEMETRY))
+        for dag_id in ON_DEMAND:
+            api.unpause(dag_id)
+        _register(api, engine, ports)
+        api.unpause(TELEMETRY)
+        samples = _collect(api, engine)
+        _print_end(state, api, samples)
