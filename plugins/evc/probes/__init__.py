@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from evc.probes.probe import Probe
 
-_NOT_PROBES = {"answer", "probe", "rates", "script"}
+_NOT_PROBES = {"answer", "fields", "probe", "rates", "script"}
 
 
 def _discover() -> dict[str, Probe]:

@@ -1,17 +1,20 @@
 """A node's answer to one sweep, cut into sections.
 
-The script of a sweep prints files as ``head`` does for several files (``==> PATH <==`` and the content) and commands as
-``==> !NAME <==``, the output, ``==> !NAME STATUS <==``; the last line is ``==> end <==``. Whatever is missing, binary or
-cut short loses only its own section.
+The script of a sweep prints files as ``head`` does for several files (``==> PATH <==`` and the content) and commands
+as ``==> @NAME <==``, the output, ``==> @NAME STATUS <==``; the last line is ``==> end <==``. Whatever is missing,
+binary or cut short loses only its own section.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from typing import Final
 
-_HEADER = re.compile(r"^==> (?:(/[^\n]*?)|!(\w+)(?: (\d+))?|(end)) <==$", re.MULTILINE)
+MAX_SECTIONS: Final = 5000
+_BEGIN, _END = "\n==> ", " <=="
+_COMMAND = re.compile(r"@([a-z_]+)(?: ([0-9]{1,3}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,12 @@ class Answer:
     thermal_unit: str = "millidegree_celsius"
 
     def file(self, path: str) -> str | None:
-        """Return the content of ``path`` without its last newline; None where the node has no such file."""
+        """Return the content of ``path`` without its last newlines; None where the node has no such file."""
         return self.sections.get(path)
 
-    def files(self, glob: str) -> dict[str, str]:
-        """Return the files that match ``glob``, by path, in the order the node gave them."""
-        return {path: text for path, text in self.sections.items() if fnmatchcase(path, glob)}
+    def files(self, begin: str, end: str) -> dict[str, str]:
+        """Return the files whose paths begin and end so, by path, in the order the node gave them."""
+        return {path: text for path, text in self.sections.items() if path.startswith(begin) and path.endswith(end)}
 
     def output(self, name: str) -> Output | None:
         """Return what the command of probe ``name`` printed; None where it did not run."""
@@ -53,21 +56,45 @@ class Answer:
 
 def parse_answer(stdout: bytes, thermal_unit: str = "millidegree_celsius") -> Answer:
     """Cut what a node printed into sections. Never raises: junk before the first header is ignored."""
-    text = stdout.decode("utf-8", "replace").replace("\r\n", "\n")
+    text = stdout.decode("utf-8", "replace")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
     answer = Answer(thermal_unit=thermal_unit)
-    headers = list(_HEADER.finditer(text))
-    for header, following in zip(headers, [*headers[1:], None], strict=True):
-        body = text[header.end() + 1 : following.start() if following else len(text)]
-        path, command, status, end = header.groups()
-        if end:
-            answer.complete = True
-        elif path:
-            answer.sections.setdefault(path, body.rstrip("\n"))
-        elif status is None:
-            answer.outputs[command] = Output(body.rstrip("\n"), None)
-        elif command in answer.outputs:
-            answer.outputs[command] = Output(answer.outputs[command].text, int(status))
-    if headers and not answer.complete:
+    header = ""
+    for header, body in _cut(text):
+        _put(answer, header, body.rstrip("\n"))
+    if not answer.complete:
         # a file that was cut may end in half a number: no reading is better than a wrong one
-        answer.sections.pop(headers[-1].group(1), None)
+        answer.sections.pop(header, None)
     return answer
+
+
+def _cut(text: str) -> Iterator[tuple[str, str]]:
+    """Give headers and what follows them; a line that only begins like a header belongs to what it stands in."""
+    header = ""
+    bodies: list[str] = []
+    for piece in ("\n" + text).split(_BEGIN, MAX_SECTIONS)[1:]:
+        line, _, body = piece.partition("\n")
+        following = line[: -len(_END)] if line.endswith(_END) else ""
+        if following[:1] != "/" and following != "end" and not _COMMAND.fullmatch(following):
+            bodies.append(piece)
+            continue
+        if header:
+            yield header, _BEGIN.join(bodies)
+        header, bodies = following, [body]
+    if header:
+        yield header, _BEGIN.join(bodies)
+
+
+def _put(answer: Answer, header: str, body: str) -> None:
+    if header[0] == "/":
+        answer.sections.setdefault(header, body)
+        return
+    if header == "end":
+        answer.complete = True
+        return
+    name, _, status = header[1:].partition(" ")
+    if not status:
+        answer.outputs[name] = Output(body, None)
+    elif name in answer.outputs:
+        answer.outputs[name] = Output(answer.outputs[name].text, int(status))

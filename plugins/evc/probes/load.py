@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from evc.errors import ParseError
 from evc.probes.answer import Answer
+from evc.probes.fields import decimal, excerpt
 from evc.probes.probe import Before, Probe, Sample
 
 
@@ -27,9 +28,9 @@ def parse(text: str) -> LoadAverage:
     :raises ParseError: fewer than three numbers
     """
     try:
-        load1, load5, load15 = (float(field) for field in text.split()[:3])
+        load1, load5, load15 = (decimal(field, below=1e6) for field in text.split(None, 3)[:3])
     except ValueError:
-        raise ParseError(f"/proc/loadavg: {text[:60]!r} does not begin with three numbers") from None
+        raise ParseError(f"/proc/loadavg: {excerpt(text)} does not begin with three numbers") from None
     return LoadAverage(load1, load5, load15)
 
 

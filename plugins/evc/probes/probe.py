@@ -50,6 +50,8 @@ class Probe:
         Raises ``ParseError`` where the answer is not what its source promises
     :param files: absolute paths or globs, expanded by the node's shell, read by one ``head`` for all probes
     :param command: POSIX shell fragment without single quotes or newlines; its output is ``answer.output(name)``
+    :param condition: POSIX shell fragment of builtins (no fork), without which the command does not run
+    :param may_hang: the command may wait for a dead disk or daemon, so it runs after those that do not
     :param interval_s: how often it is due; 0 is every sweep
     """
 
@@ -57,4 +59,6 @@ class Probe:
     read: Callable[[Answer, Before | None], Sample | None]
     files: tuple[str, ...] = ()
     command: str | None = None
+    condition: str | None = None
+    may_hang: bool = False
     interval_s: int = 0

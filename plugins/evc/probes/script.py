@@ -1,32 +1,44 @@
 """The script of a sweep: one ``head`` for all files, then the commands that are due.
 
-Few forks, because that is what a sweep costs a node. The login shell of a node may be anything (csh, fish, zsh), so the
-script is handed to ``/bin/sh`` in single quotes and holds neither a single quote nor a newline.
+Few forks and few writes, because those are what a sweep costs a node: every write of the script is a packet of its own
+in sshd. The login shell of a node may be anything (csh, fish, zsh), so the script is handed to ``/bin/sh`` in single
+quotes and holds neither a single quote, nor a newline, nor what csh takes for history (``!`` before anything but a
+space). It is made of the probes' own text: nothing in it came from a user or a node.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from evc.probes.probe import Probe
 
 MAX_LINES_PER_FILE = 2000
+_UNFIT = re.compile(r"['\n]|![^ ]")
 
 
 def build_script(probes: Iterable[Probe]) -> str:
-    """Return the command line to execute on a node for ``probes``. It holds nothing that came from a user or a node."""
+    """Return the command line to execute on a node for ``probes``, one line.
+
+    :raises ValueError: a probe's command or condition does not fit between single quotes in every shell
+    """
     probes = list(probes)
-    files = [path for probe in probes for path in probe.files]
-    parts = ["LC_ALL=C", "export LC_ALL"]
+    parts = ["exec 2>/dev/null", "export LC_ALL=C"]
+    files = dict.fromkeys(path for probe in probes for path in probe.files)
     if files:
         # /dev/null makes it two files at least: only then does head name them
-        parts.append(f"head -n {MAX_LINES_PER_FILE} /dev/null {' '.join(dict.fromkeys(files))} 2>/dev/null")
-    for probe in probes:
-        if probe.command:
-            parts.append(f'echo; echo "==> !{probe.name} <=="')
-            parts.append(f'{probe.command}; s=$?; echo; echo "==> !{probe.name} $s <=="')
-    parts.append('echo "==> end <=="')
+        parts.append(f"head -n {MAX_LINES_PER_FILE} /dev/null {' '.join(files)}")
+    # a command that hangs keeps nothing waiting but what stands behind it
+    parts += [_run(probe) for probe in sorted(probes, key=lambda probe: probe.may_hang) if probe.command]
+    parts.append(r'printf "\n==> end <==\n"')
     script = "; ".join(parts)
-    if "'" in script or "\n" in script:
-        raise ValueError("a probe's command holds a single quote or a newline")
+    if _UNFIT.search(script):
+        raise ValueError(
+            "a probe's command holds a single quote, a newline or an exclamation mark before anything but a space"
+        )
     return f"exec /bin/sh -c '{script}'"
+
+
+def _run(probe: Probe) -> str:
+    run = rf'printf "\n==> @{probe.name} <==\n"; {probe.command}; printf "\n==> @{probe.name} $? <==\n"'
+    return f"if {probe.condition}; then {run}; fi" if probe.condition else run
