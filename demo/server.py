@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import pwd
 import signal
+import struct
 import sys
-from dataclasses import asdict
+import termios
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncssh
 
 from demo import process
 from demo.state import DemoError, State
+
+Channel: TypeAlias = asyncssh.SSHServerProcess[bytes]
 
 ADDRESS = "127.0.0.1"
 PORTS = range(2201, 2300)
@@ -49,39 +55,103 @@ class _Door(asyncssh.SSHServer):
         return username == login() and key.public_data == self._key.public_data
 
 
-async def _read_input(channel: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> bytes:
-    """Return the next input, ``b""`` at its end; pass on the signals that come between."""
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A command that runs, and its ends of what it reads and writes.
+
+    :param outputs: what to read from, and the part of the channel to which it goes
+    """
+
+    child: asyncio.subprocess.Process
+    stdin: asyncio.StreamWriter
+    outputs: list[tuple[asyncio.StreamReader, asyncssh.SSHWriter[bytes]]]
+    on_terminal: bool
+
+
+async def _with_pipes(channel: Channel, argv: list[str], environment: dict[str, str]) -> _Command:
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        *argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=environment["HOME"], env=environment, start_new_session=True
+    )
+    assert child.stdin and child.stdout and child.stderr  # noqa: PT018 - three pipes were asked for
+    return _Command(child, child.stdin, [(child.stdout, channel.stdout), (child.stderr, channel.stderr)], False)
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+async def _with_terminal(channel: Channel, argv: list[str], environment: dict[str, str]) -> _Command:
+    ours, its = os.openpty()
+    loop = asyncio.get_running_loop()
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            cwd=environment["HOME"],
+            env={**environment, "TERM": channel.term_type or "dumb"},
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+    finally:
+        os.close(its)
+    writing = os.fdopen(os.dup(ours), "wb", buffering=0)
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await loop.connect_read_pipe(lambda: protocol, os.fdopen(ours, "rb", buffering=0))
+    transport, writer_protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, writing)
+    writer = asyncio.StreamWriter(transport, writer_protocol, None, loop)
+    _resize(writer, *channel.term_size)
+    return _Command(child, writer, [(reader, channel.stdout)], True)
+
+
+def _resize(terminal: asyncio.StreamWriter, width: int, height: int, pixel_width: int, pixel_height: int) -> None:
+    size = struct.pack("HHHH", height, width, pixel_width, pixel_height)
+    fcntl.ioctl(terminal.get_extra_info("pipe"), termios.TIOCSWINSZ, size)
+
+
+async def _read_input(channel: Channel, command: _Command) -> bytes:
+    """Return the next input, ``b""`` at its end; pass on the signals and sizes that come between."""
     while True:
         try:
             return await channel.stdin.read(65536)
         except asyncssh.SignalReceived as received:
             number = getattr(signal, f"SIG{received.signal}", None)
             if isinstance(number, signal.Signals):
-                os.killpg(child.pid, number)
-        except (asyncssh.BreakReceived, asyncssh.TerminalSizeChanged):
+                os.killpg(command.child.pid, number)
+        except asyncssh.TerminalSizeChanged as size:
+            _resize(command.stdin, size.width, size.height, size.pixwidth, size.pixheight)
+        except asyncssh.BreakReceived:
             pass
 
 
-async def _copy_input(channel: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
-    assert child.stdin
+async def _copy_input(channel: Channel, command: _Command) -> None:
     # the command may end, or close its input, before it has read everything
     with contextlib.suppress(OSError):
-        while data := await _read_input(channel, child):
-            child.stdin.write(data)
-            await child.stdin.drain()
-    child.stdin.close()
+        while data := await _read_input(channel, command):
+            command.stdin.write(data)
+            await command.stdin.drain()
+    if not command.on_terminal:  # a terminal has no end
+        command.stdin.close()
 
 
-async def _copy_output(reader: asyncio.StreamReader | None, writer: asyncssh.SSHWriter[bytes]) -> None:
-    assert reader
-    while data := await reader.read(65536):
+async def _copy_output(reader: asyncio.StreamReader, writer: asyncssh.SSHWriter[bytes]) -> None:
+    while True:
+        try:
+            data = await reader.read(65536)
+        except OSError:  # EIO: how a terminal says that nobody has it open any more
+            return
+        if not data:
+            return
         writer.write(data)
         await writer.drain()
 
 
-async def _finish(channel: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
-    await asyncio.gather(_copy_output(child.stdout, channel.stdout), _copy_output(child.stderr, channel.stderr))
-    status = await child.wait()
+async def _finish(channel: Channel, command: _Command) -> None:
+    await asyncio.gather(*(_copy_output(*output) for output in command.outputs))
+    status = await command.child.wait()
     if status < 0:
         channel.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
     else:
@@ -97,28 +167,21 @@ async def _end(child: asyncio.subprocess.Process) -> None:
             await asyncio.wait_for(child.wait(), 2)
 
 
-async def _run(channel: asyncssh.SSHServerProcess[bytes]) -> None:
-    environment = _environment()
-    command = ["/bin/sh"] if channel.command is None else ["/bin/sh", "-c", channel.command]
-    child = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=environment["HOME"],
-        env=environment,
-        start_new_session=True,
-    )
-    feed = asyncio.ensure_future(_copy_input(channel, child))
-    relay = asyncio.ensure_future(_finish(channel, child))
+async def _run(channel: Channel) -> None:
+    argv = ["/bin/sh"] if channel.command is None else ["/bin/sh", "-c", channel.command]
+    begin = _with_pipes if channel.term_type is None else _with_terminal
+    command = await begin(channel, argv, _environment())
+    feed = asyncio.ensure_future(_copy_input(channel, command))
+    relay = asyncio.ensure_future(_finish(channel, command))
     closed = asyncio.ensure_future(channel.wait_closed())
     try:
         await asyncio.wait({relay, closed}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (feed, relay, closed):
             task.cancel()
-        if child.returncode is None:
-            await _end(child)
+        command.stdin.close()
+        if command.child.returncode is None:
+            await _end(command.child)
         # a channel that went away is no fault of the server
         await asyncio.gather(feed, relay, closed, return_exceptions=True)
 
@@ -136,7 +199,6 @@ async def _listen(state: State, name: str, port: int | None) -> asyncssh.SSHAcce
                 sftp_factory=True,
                 encoding=None,
                 line_editor=False,
-                allow_pty=False,
                 login_timeout=20,
                 keepalive_interval=30,
             )

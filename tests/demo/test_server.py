@@ -42,6 +42,13 @@ def _make_state(folder: Path) -> State:
     return state
 
 
+def _free_port() -> int:
+    """Return a port that the system would not soon give to another."""
+    with socket.socket() as free:
+        free.bind((ADDRESS, 0))
+        return int(free.getsockname()[1])
+
+
 def _stop(state: State) -> None:
     assert stop([root for node in FLEET if (root := state.started(node.name))]) == set()
 
@@ -50,7 +57,7 @@ def _stop(state: State) -> None:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     state = _make_state(tmp_path_factory.mktemp("state of the demo"))
     try:
-        yield Fleet(state, start_nodes(state, {}))
+        yield Fleet(state, start_nodes(state, {node.name: _free_port() for node in FLEET}))
     finally:
         _stop(state)
 
@@ -171,6 +178,23 @@ def test_files_are_copied_by_sftp(fleet: Fleet, tmp_path: Path) -> None:
     assert (tmp_path / "to").read_text() == "한글"
 
 
+def test_a_terminal_is_one(fleet: Fleet) -> None:
+    async def size() -> list[str]:
+        async with fleet.connected() as connection:
+            process = await connection.create_process(term_type="vt100", term_size=(101, 37))
+            process.stdin.write("stty size; echo $TERM; tty; read a; stty size; exit 5\n")
+            process.change_terminal_size(90, 20)
+            process.stdin.write("\n")
+            ended = await asyncio.wait_for(process.wait(), 20)
+            assert ended.exit_status == 5
+            return str(ended.stdout).split()
+
+    words = asyncio.run(size())
+    assert "vt100" in words
+    assert any(word.startswith("/dev/pts/") for word in words)
+    assert words[-2:] == ["20", "90"]
+
+
 def test_ansible_pings_every_node(fleet: Fleet, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts.ini"
     hosts.write_text("".join(f"{name} ansible_port={port}\n" for name, port in fleet.ports.items()))
@@ -230,9 +254,7 @@ def test_a_node_moves_to_where_it_is_registered(tmp_path: Path) -> None:
     state = _make_state(tmp_path)
     try:
         ports = start_nodes(state, {})
-        with socket.socket() as free:
-            free.bind((ADDRESS, 0))
-            wanted = free.getsockname()[1]
+        wanted = _free_port()
         assert start_nodes(state, {**ports, "demo-3": wanted}) == {**ports, "demo-3": wanted}
     finally:
         _stop(state)
