@@ -159,39 +159,47 @@ def print_json(rows: Sequence[Row], to: TextIO) -> None:
 # -- the metrics database --------------------------------------------------------------------------------------------
 
 
-def open_database(given: str | None, must_exist: bool = True) -> Engine:
+def open_database(given: str | None, create: bool = False) -> Engine:
     """Return an engine on the database that is meant: ``given``, the environment's, or the embedded one.
 
-    :param given: SQLAlchemy URL or Airflow connection URI
-    :raises InputError: it is none of these, or an SQLite file that is not there
+    :param given: Airflow connection URI or SQLAlchemy URL
+    :param create: make the folder of the embedded one
+    :raises InputError: it is neither, or there is no embedded one
     """
-    from sqlalchemy import make_url
+    from evc.store.database import open_engine, url_from_connection
 
-    from evc.store.database import embedded_url, open_engine, url_from_connection
+    if given is None:
+        value = os.environ.get(DATABASE_VARIABLE)
+        return open_engine(url_from_connection(value) if value else _embedded(create))
+    try:
+        return open_engine(url_from_connection(given))
+    except InputError as error:
+        raise InputError("--database", error.wrong, error.allowed) from None
 
-    value = given or os.environ.get(DATABASE_VARIABLE)
-    if value:
-        url = url_from_connection(value)
-    else:
-        folder = Path(os.environ.get(STATE_VARIABLE) or DEFAULT_STATE_FOLDER).absolute()
-        url = embedded_url(folder)
-        if not must_exist:
+
+def _embedded(create: bool) -> str:
+    from evc.store.database import embedded_url
+
+    folder = Path(os.environ.get(STATE_VARIABLE) or DEFAULT_STATE_FOLDER).absolute()
+    try:
+        if create:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = make_url(url).database if url.startswith("sqlite") else None
-    if file and must_exist and not Path(file).is_file():
+    except OSError as error:
+        raise InputError(STATE_VARIABLE, f"{folder}: {error.strerror}", "a folder that can be made") from None
+    if not create and not (folder / "metrics.db").is_file():
         raise InputError(
             "metrics database",
-            f"there is no file {printable(file)}",
+            f"there is none in {folder}",
             f"--database URL, the variable {DATABASE_VARIABLE}, or a folder in which make demo or evc db upgrade ran",
         )
-    return open_engine(url)
+    return embedded_url(folder)
 
 
-def _require_node(connection: Connection, name: str) -> None:
+def _require_node(connection: Connection, name: str, removed: bool = False) -> None:
     from evc.fleet.nodes import quote
-    from evc.store.nodes import find_node
+    from evc.store.nodes import node_rows
 
-    if find_node(connection, name) is None:
+    if all(row["name"] != name for row in node_rows(connection, removed)):
         raise InputError("node", f"{quote(name)} is not registered", "a name that `evc nodes` lists")
 
 
@@ -212,7 +220,7 @@ def _events(connection: Connection, arguments: argparse.Namespace) -> Sequence[R
     from evc.store.events import event_rows
 
     if arguments.node is not None:
-        _require_node(connection, arguments.node)
+        _require_node(connection, arguments.node, removed=True)
     return event_rows(connection, node=arguments.node, kind=arguments.kind, limit=arguments.limit)
 
 
@@ -236,7 +244,7 @@ def _upgrade(arguments: argparse.Namespace) -> None:
     from evc.store.database import reporting, upgrade
 
     with reporting():
-        before, after = upgrade(open_database(arguments.database, must_exist=False))
+        before, after = upgrade(open_database(arguments.database, create=True))
     if arguments.json:
         print_json([{"from": before, "to": after}], sys.stdout)
     elif before == after:

@@ -1,0 +1,342 @@
+"""The console, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.servers.postgres import PostgresServer, running_postgres
+
+from evc import cli
+from evc.fleet.nodes import make_node
+from evc.store.database import HEAD, embedded_url, open_engine, upgrade
+from evc.store.events import record_event
+from evc.store.nodes import remove_node, store_node
+from evc.store.tables import node_samples, nodes
+from evc.store.writer import Batch, write
+
+TS = 1_790_000_000
+GIB = 2**30
+SAMPLE = {
+    "up": 1,
+    "cpu_usage_ratio": 0.123456,
+    "load1": 0.5,
+    "memory_total_bytes": 8 * GIB,
+    "memory_available_bytes": 6 * GIB,
+    "storage_total_bytes": 100 * GIB,
+    "storage_available_bytes": 25 * GIB,
+    "network_receive_bytes_per_s": 2048.0,
+    "temperature_celsius": 48.25,
+    "uptime_s": 90061.4,
+}
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        yield embedded_url(tmp_path)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as name:
+        yield server.url(name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.delenv(cli.DATABASE_VARIABLE, raising=False)
+    monkeypatch.delenv(cli.STATE_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as zone:
+        zone.setenv("TZ", "KST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+def fleet(database: str) -> str:
+    """The URL of a database with two nodes, one of them never seen, and three samples and two events."""
+    engine = open_engine(database)
+    upgrade(engine)
+    with engine.begin() as connection:
+        place = {"address": "경기도 수원시 영통구", "groups": ["seoul", "demo"], "labels": {"site": "수원"}}
+        first, _ = store_node(connection, make_node({"name": "edge-1", "host": "192.0.2.1", **place}), TS)
+        store_node(connection, make_node({"name": "edge-2", "host": "192.0.2.2", "port": 2222}), TS)
+        record_event(connection, first, "down", "error", "no answer", TS + 60)
+        record_event(connection, first, "up", "info", "answers again", TS + 90)
+    samples = [{"ts": TS + 30 * n, "node_id": first, **SAMPLE, "load1": float(n)} for n in range(3)]
+    samples.append({"ts": TS + 90, "node_id": first, "up": 0})
+    write(engine, Batch({"node_samples": samples}, [{"id": first, "status": "up", "last_seen_ts": TS + 60}]))
+    engine.dispose()
+    return database
+
+
+def _json(capsys: pytest.CaptureFixture[str], *argv: str) -> list[dict[str, Any]]:
+    assert cli.main([*argv, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert isinstance(rows, list)
+    return rows
+
+
+def _table(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    assert cli.main(argv) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def _error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run a command that fails with exactly one line of error."""
+    assert cli.main(argv) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("evc: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_nodes_have_every_column_in_json(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = _json(capsys, "nodes", "--database", fleet)
+    assert [row["name"] for row in rows] == ["edge-1", "edge-2"]
+    assert list(rows[0]) == [column.name for column in nodes.columns]
+    assert rows[0]["groups"] == ["demo", "seoul"]
+    assert rows[0]["labels"] == {"site": "수원"}
+    assert rows[0]["last_seen_ts"] == TS + 60
+    assert rows[1]["last_seen_ts"] is None
+
+
+def test_nodes_are_a_table_for_people(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    header, first, second = _table(capsys, "nodes", "--database", fleet)
+    assert header.split()[:4] == ["NAME", "STATUS", "HOST", "PORT"]
+    assert "경기도 수원시 영통구" in first
+    assert "demo, seoul" in first
+    assert first.endswith("2026-09-21T22:14:20+09:00")
+    assert second.split() == ["edge-2", "unknown", "192.0.2.2", "2222", "-", "-", "-", "-", "-", "-"]
+
+
+def test_samples_are_unrounded_in_json(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = _json(capsys, "samples", "edge-1", "--database", fleet)
+    assert [row["ts"] for row in rows] == [TS + 90, TS + 60, TS + 30, TS]
+    assert {column.name for column in node_samples.columns} <= set(rows[0])
+    assert rows[1]["cpu_usage_ratio"] == pytest.approx(0.123456, abs=1e-12)
+    assert rows[1]["memory_total_bytes"] == 8 * GIB
+    assert rows[0]["cpu_usage_ratio"] is None
+
+
+def test_samples_have_units_in_the_table(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    header, down, newest, *_ = _table(capsys, "samples", "edge-1", "--database", fleet)
+    titles = [
+        "TIME",
+        "STATUS",
+        "CPU %",
+        "LOAD1",
+        "MEMORY GiB",
+        "STORAGE GiB",
+        "RX KiB/s",
+        "TX KiB/s",
+        "TEMP °C",
+        "GPU %",
+    ]
+    assert [title for title in titles if title not in header] == []
+    cells = ["2026-09-21T22:14:20+09:00", "up", "12.3", "2.0", "2.0/8.0", "75.0/100.0", "2.0", "-", "48.2", "-"]
+    assert newest.split() == [*cells, "1", "day,", "1:01:01"]
+    assert down.split() == ["2026-09-21T22:14:50+09:00", "down", *["-"] * 9]
+
+
+def test_samples_are_limited(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(_json(capsys, "samples", "edge-1", "--limit", "2", "--database", fleet)) == 2
+
+
+def test_a_node_without_samples_says_so(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["samples", "edge-2", "--database", fleet]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "no samples\n")
+    assert _json(capsys, "samples", "edge-2", "--database", fleet) == []
+
+
+@pytest.mark.parametrize("argv", [("samples", "nosuch"), ("events", "--node", "nosuch")])
+def test_an_unknown_node_is_named(fleet: str, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]) -> None:
+    assert _error(capsys, *argv, "--database", fleet) == (
+        'evc: node: "nosuch" is not registered; allowed: a name that `evc nodes` lists\n'
+    )
+
+
+def test_events_are_chosen_by_node_and_kind(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [row["kind"] for row in _json(capsys, "events", "--database", fleet)] == ["up", "down"]
+    assert [row["kind"] for row in _json(capsys, "events", "--kind", "down", "--database", fleet)] == ["down"]
+    assert [row["ts"] for row in _json(capsys, "events", "--limit", "1", "--database", fleet)] == [TS + 90]
+    assert _json(capsys, "events", "--node", "edge-2", "--database", fleet) == []
+    header, _, last = _table(capsys, "events", "--node", "edge-1", "--database", fleet)
+    assert header.split() == ["TIME", "NODE", "SEVERITY", "KIND", "MESSAGE"]
+    assert last.split() == ["2026-09-21T22:14:20+09:00", "edge-1", "error", "down", "no", "answer"]
+
+
+def test_events_of_a_removed_node_are_still_shown(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = open_engine(fleet)
+    with engine.begin() as connection:
+        remove_node(connection, "edge-1", TS + 120)
+    engine.dispose()
+    assert len(_json(capsys, "events", "--node", "edge-1", "--database", fleet)) == 2
+    assert "edge-1" in _error(capsys, "samples", "edge-1", "--database", fleet)
+
+
+def test_nothing_from_the_database_reaches_the_terminal_raw(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = open_engine(fleet)
+    with engine.begin() as connection:
+        hostile = "\x1b[2J\x07\u202e[red]x[/red]\x9b1m\n한글"
+        connection.execute(nodes.update().where(nodes.c.name == "edge-1").values(address=hostile))
+    engine.dispose()
+    _, first, _ = _table(capsys, "nodes", "--database", fleet)
+    assert r"\u001b[2J\u0007\u202e[red]x[/red]\u009b1m\n한글" in first
+    assert cli.main(["nodes", "--json", "--database", fleet]) == 0
+    raw = capsys.readouterr().out
+    assert all(c == "\n" or c.isprintable() for c in raw)
+    assert json.loads(raw)[0]["address"] == hostile
+
+
+def test_upgrade_makes_the_tables_once(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _table(capsys, "db", "upgrade", "--database", database) == [
+        f"metrics database: upgraded from nothing to {HEAD}"
+    ]
+    assert _table(capsys, "db", "upgrade", "--database", database) == [f"metrics database: at {HEAD} already"]
+    assert _json(capsys, "db", "upgrade", "--database", database) == [{"from": HEAD, "to": HEAD}]
+    assert _json(capsys, "nodes", "--database", database) == []
+
+
+def test_a_database_of_a_newer_version_is_refused(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = open_engine(fleet)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE evc_schema SET version_num = '9999'"))
+    engine.dispose()
+    for command in (["nodes"], ["db", "upgrade"]):
+        assert "newer" in _error(capsys, *command, "--database", fleet)
+
+
+def test_a_database_without_tables_says_what_to_run(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "evc db upgrade" in _error(capsys, "nodes", "--database", database)
+
+
+def test_a_password_is_never_shown(postgres: PostgresServer, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = f"postgres://evc:hunter2@127.0.0.1:{postgres.port}/postgres"
+    for url in (wrong, "postgres://evc:hunter2@127.0.0.1:99999/x", "mysql://evc:hunter2@x/y", "evc:hunter2@x"):
+        assert "hunter2" not in _error(capsys, "nodes", "--database", url)
+
+
+def test_the_environment_names_the_database(
+    fleet: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cli.DATABASE_VARIABLE, fleet)
+    assert len(_json(capsys, "nodes")) == 2
+
+
+def test_the_embedded_database_is_the_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = _error(capsys, "nodes")
+    assert str(tmp_path / ".evc") in missing
+    assert "--database" in missing
+    assert cli.DATABASE_VARIABLE in missing
+    assert not (tmp_path / ".evc").exists()
+    assert _table(capsys, "db", "upgrade")
+    assert (tmp_path / ".evc" / "metrics.db").is_file()
+    assert (tmp_path / ".evc").stat().st_mode & 0o777 == 0o700
+    assert _json(capsys, "nodes") == []
+    monkeypatch.setenv(cli.STATE_VARIABLE, str(tmp_path / "other"))
+    assert str(tmp_path / "other") in _error(capsys, "nodes")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("nosuch",),
+        ("samples",),
+        ("samples", "a", "--limit", "0"),
+        ("samples", "a", "--limit", "-1"),
+        ("samples", "a", "--limit", "1e3"),
+        ("samples", "a", "--limit", "²"),
+        ("events", "--limit", "99999999999"),
+        ("db",),
+        ("nodes", "extra"),
+    ],
+)
+def test_a_wrong_command_line_is_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 2
+    assert "usage: evc" in capsys.readouterr().err
+
+
+def _console(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    evc = Path(sys.executable).with_name("evc")
+    return subprocess.run([evc, *argv], capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_the_console_script_is_installed(tmp_path: Path) -> None:
+    assert _console("--help").stdout.startswith("usage: evc")
+    assert _console("nodes", cwd=tmp_path).returncode == 1
+    assert _console("nosuch").returncode == 2
+
+
+def test_no_command_imports_airflow(tmp_path: Path) -> None:
+    script = (
+        "import sys; from evc.cli import main; codes = [main(['db', 'upgrade']), main(['nodes']), main(['events'])]; "
+        "print(codes, [name for name in sys.modules if name.partition('.')[0] == 'airflow'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert ran.stdout.splitlines()[-1] == "[0, 0, 0] []"
+
+
+def test_help_imports_neither_database_nor_tables() -> None:
+    script = "import sys, evc.cli; print({'sqlalchemy', 'rich', 'alembic'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
+    )
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    engine = open_engine(embedded_url(tmp_path))
+    upgrade(engine)
+    with engine.begin() as connection:
+        node_id, _ = store_node(connection, make_node({"name": "edge-1", "host": "192.0.2.1"}), TS)
+    write(engine, Batch({"node_samples": [{"ts": TS + n, "node_id": node_id, "up": 1} for n in range(5000)]}))
+    engine.dispose()
+    command = f"'{Path(sys.executable).with_name('evc')}' samples edge-1 --json --limit 5000 | head -n 1"
+    environment = {**os.environ, cli.STATE_VARIABLE: str(tmp_path)}
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (ran.stdout, ran.stderr) == ("[\n", "")
+
+
+def test_an_ascii_output_gets_escapes(fleet: str) -> None:
+    ran = _console("nodes", "--database", fleet, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert ran.returncode == 0, ran.stderr
+    assert r"\uacbd\uae30\ub3c4" in ran.stdout
+
+
+def test_on_a_terminal_lines_fit(fleet: str) -> None:
+    ours, its = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb"}
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        evc = Path(sys.executable).with_name("evc")
+        ran = subprocess.run([evc, "nodes", "--database", fleet], stdout=its, env=environment, check=True, timeout=60)
+        os.close(its)
+        lines = terminal.read(65536).decode().splitlines()
+    assert ran.returncode == 0
+    assert any("edge-1" in line for line in lines)
+    assert max(len(line) for line in lines) <= 100
