@@ -124,7 +124,7 @@ def test_nodes_are_a_table_for_people(fleet: str, capsys: pytest.CaptureFixture[
     assert header.split()[:4] == ["NAME", "STATUS", "HOST", "PORT"]
     assert "경기도 수원시 영통구" in first
     assert "demo, seoul" in first
-    assert first.endswith("2026-09-21T22:14:20+09:00")
+    assert first.endswith("2026-09-21T23:14:20+09:00")
     assert second.split() == ["edge-2", "unknown", "192.0.2.2", "2222", "-", "-", "-", "-", "-", "-"]
 
 
@@ -152,9 +152,9 @@ def test_samples_have_units_in_the_table(fleet: str, capsys: pytest.CaptureFixtu
         "GPU %",
     ]
     assert [title for title in titles if title not in header] == []
-    cells = ["2026-09-21T22:14:20+09:00", "up", "12.3", "2.0", "2.0/8.0", "75.0/100.0", "2.0", "-", "48.2", "-"]
+    cells = ["2026-09-21T23:14:20+09:00", "up", "12.3", "2.0", "2.0/8.0", "75.0/100.0", "2.0", "-", "48.2", "-"]
     assert newest.split() == [*cells, "1", "day,", "1:01:01"]
-    assert down.split() == ["2026-09-21T22:14:50+09:00", "down", *["-"] * 9]
+    assert down.split() == ["2026-09-21T23:14:50+09:00", "down", *["-"] * 9]
 
 
 def test_samples_are_limited(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +182,7 @@ def test_events_are_chosen_by_node_and_kind(fleet: str, capsys: pytest.CaptureFi
     assert _json(capsys, "events", "--node", "edge-2", "--database", fleet) == []
     header, _, last = _table(capsys, "events", "--node", "edge-1", "--database", fleet)
     assert header.split() == ["TIME", "NODE", "SEVERITY", "KIND", "MESSAGE"]
-    assert last.split() == ["2026-09-21T22:14:20+09:00", "edge-1", "error", "down", "no", "answer"]
+    assert last.split() == ["2026-09-21T23:14:20+09:00", "edge-1", "error", "down", "no", "answer"]
 
 
 def test_events_of_a_removed_node_are_still_shown(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
