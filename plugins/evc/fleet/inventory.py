@@ -167,7 +167,8 @@ _OURS = frozenset(
 _SECRET_NAME = re.compile(
     r"pass(?!ive|enger)|pwd|secret|token|vault|private_key(?!_file)|api_?key|credential|community", re.IGNORECASE
 )
-_PIECE = re.compile(r"got: (?P<got>.*)$|'(?P<quoted>.*)'")  # what Ansible quotes of an inventory in its message
+# what Ansible quotes of an inventory in its message
+_PIECE = re.compile(r"got: (?P<got>.*)$|'(?P<pattern>.*?)'(?= supplied)|'(?P<line>.*)'")
 _SECRET_TEXT = re.compile(r"\$ANSIBLE_VAULT|-----BEGIN|://[^/\s]*:[^/\s]*@")
 
 
@@ -206,7 +207,7 @@ def reason(stderr: str, text: str) -> str:
     line = _last(r"Origin: .*?:(\d+)", stderr)
     if piece:
         message = message[: piece.start()].rstrip(" :,") + message[piece.end() :]
-        fragment = piece["got"] or piece["quoted"]
+        fragment = piece["got"] or piece["pattern"] or piece["line"]
         numbers = [str(number) for number, one in enumerate(text.splitlines(), 1) if fragment and fragment in one]
         line = line or " or ".join(numbers[:3]) or None
     return f"line {line}: {message}" if line else message

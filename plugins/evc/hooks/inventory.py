@@ -54,15 +54,16 @@ def write_inventory(
     :raises InputError: a folder, a missing or unwritable folder, a file not of EVC, a lock not free in time
     """
     hosts_ini = hosts_ini.absolute()
-    hosts_ini = hosts_ini.resolve() if hosts_ini.is_symlink() else hosts_ini
-    _check_writable(hosts_ini)
-    with _file_errors(hosts_ini), _lock(hosts_ini.with_name(f".{hosts_ini.name}.lock"), lock_timeout_s):
-        nodes = list(read_nodes())
-        known = read_credentials(sorted({node.conn_id for node in nodes}))
-        logins = {conn_id: _login(credentials) for conn_id, credentials in known.items()}
-        keys_file = known_hosts_file(hosts_ini)
-        _replace(keys_file, openssh.known_hosts(nodes))
-        _replace(hosts_ini, inventory.render(nodes, logins, str(keys_file)))
+    with _file_errors(hosts_ini):
+        hosts_ini = hosts_ini.resolve() if hosts_ini.is_symlink() else hosts_ini
+        _check_writable(hosts_ini)
+        with _lock(hosts_ini.with_name(f".{hosts_ini.name}.lock"), lock_timeout_s):
+            nodes = list(read_nodes())
+            known = read_credentials(sorted({node.conn_id for node in nodes}))
+            logins = {conn_id: _login(credentials) for conn_id, credentials in known.items()}
+            keys_file = known_hosts_file(hosts_ini)
+            _replace(keys_file, openssh.known_hosts(nodes))
+            _replace(hosts_ini, inventory.render(nodes, logins, str(keys_file)))
     return len(nodes)
 
 
@@ -80,7 +81,7 @@ def _check_writable(hosts_ini: Path) -> None:
     if hosts_ini.exists():
         if not hosts_ini.is_file():
             raise InputError(where, "is not a regular file", "the path of a file")
-        with _file_errors(hosts_ini), hosts_ini.open("rb") as file:
+        with hosts_ini.open("rb") as file:
             start = file.readline(len(inventory.FIRST_LINE) * 4).strip()
         if start and start != inventory.FIRST_LINE.encode():
             raise InputError(
@@ -162,11 +163,11 @@ def _text_of(path: Path, where: str) -> str:
     allowed = "the path of an INI inventory of Ansible"
     if "," in str(path):
         raise InputError(where, "has a comma, which Ansible takes for a list of hosts", "a path without a comma")
-    if path.is_dir():
-        raise InputError(where, "is a folder", allowed)
-    if path.exists() and not path.is_file():
-        raise InputError(where, "is not a regular file", allowed)
     try:
+        if path.is_dir():
+            raise InputError(where, "is a folder", allowed)
+        if path.exists() and not path.is_file():
+            raise InputError(where, "is not a regular file", allowed)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
