@@ -1,8 +1,8 @@
 """Collect telemetry of every node over SSH: one run for each window, a sweep of all nodes at every tick.
 
 With `nodes`, `groups` or `sweeps` a run is a one-off: so many sweeps of the chosen nodes, beginning at once. A node
-that does not answer is data (`up` = 0, and an event when its state changes); a task fails where the metrics database or a
-login is at fault. Interval and window: `[evc] sweep_interval_s` and `sweep_window_s`.
+that does not answer is data (`up` = 0, and an event when its state changes); a task fails where the metrics database
+or a login is at fault. Interval and window: `[evc] sweep_interval_s` and `sweep_window_s`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from evc.operators.sweep_nodes import SweepNodesOperator
     doc_md=__doc__,
     tags=["evc", "telemetry"],
 )
-def collect_telemetry():
+def collect_telemetry() -> None:
     plan = PlanSweepsOperator(task_id="plan")
     SweepNodesOperator.partial(task_id="sweep").expand_kwargs(plan.output)
 

@@ -24,7 +24,7 @@ from evc.operators.params import inventory_path
     doc_md=__doc__,
     tags=["evc", "nodes"],
 )
-def import_inventory():
+def import_inventory() -> None:
     ImportInventoryOperator(task_id="import_nodes") >> LocateNodesOperator(task_id="locate")
 
 

@@ -18,7 +18,7 @@ from evc.operators.locate_nodes import LocateNodesOperator
     doc_md=__doc__,
     tags=["evc", "nodes"],
 )
-def locate_nodes():
+def locate_nodes() -> None:
     LocateNodesOperator(task_id="locate")
 
 

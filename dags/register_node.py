@@ -24,7 +24,7 @@ from evc.operators.register_node import RegisterNodeOperator
     doc_md=__doc__,
     tags=["evc", "nodes"],
 )
-def register_node():
+def register_node() -> None:
     register = RegisterNodeOperator(task_id="register")
     register >> LocateNodesOperator(task_id="locate", name="{{ params.name }}")
 

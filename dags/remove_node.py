@@ -22,7 +22,7 @@ from evc.operators.remove_node import RemoveNodeOperator
     doc_md=__doc__,
     tags=["evc", "nodes"],
 )
-def remove_node():
+def remove_node() -> None:
     RemoveNodeOperator(task_id="remove")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.servers.sshd import SshServer, running_sshd
 
-pytest_plugins = ["tests.servers.databases"]
+pytest_plugins = ["tests.servers.airflow", "tests.servers.databases"]
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -28,7 +27,7 @@ from evc.store.spool import Spool
 from evc.store.sweeps import count_sweeps
 from evc.store.writer import Batch, write
 from evc.sweep.contact import first_contact, with_id
-from evc.sweep.run import Collection, Depot, Job, Report, Shard
+from evc.sweep.run import Collection, Depot, Job, Log, Report, Shard
 
 SPOOL_FOLDER = "spool"
 
@@ -52,7 +51,7 @@ class FleetHook:
     :param log: the task's own log
     """
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: Log) -> None:
         self.log = log
         self.settings: Settings = settings()
         self.folder: Path = state_folder(self.settings)

@@ -24,4 +24,4 @@ class RegisterNodeOperator(BaseOperator):
         from evc.hooks.fleet import FleetHook
 
         with one_line():
-            return FleetHook(self.log).register(context["params"].dump())
+            return FleetHook(self.log).register(dict(context["params"]))

@@ -39,9 +39,12 @@ class SweepNodesOperator(BaseOperator):
         from evc.sweep.run import Shard
 
         run = context["dag_run"]
-        begun = run.run_after or run.start_date
         with one_line():
             report = FleetHook(self.log).sweep(
-                run.run_id, Shard(self.shard_index, self.shard_count), self.names, begun.timestamp(), self.sweeps
+                run.run_id,
+                Shard(self.shard_index, self.shard_count),
+                self.names,
+                run.run_after.timestamp(),
+                self.sweeps,
             )
         return report.counts()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +20,8 @@ from evc.ssh.credentials import Credentials
 from evc.ssh.dial import dial
 
 MAX_ANSWER_BYTES = 1_000_000
+# at INFO it writes ten lines for each command of each node, the command included
+logging.getLogger("asyncssh").setLevel(logging.WARNING)
 _KEEPALIVE_S = 15
 _HOST_KEY_ALGORITHMS = {
     "ssh-ed25519": ["ssh-ed25519"],

@@ -37,6 +37,11 @@ class Memory:
         """Return the memory that :meth:`row` wrote."""
         return cls(**{name: row[name] for name in cls.__slots__})
 
+    @classmethod
+    def assumed_up(cls) -> Memory:
+        """Return what to go on with where the memory can't be read: no rates at first, but no news either."""
+        return cls(uptime_s=0.0)
+
     def row(self, node_id: int) -> dict[str, Any]:
         """Return the row of ``node_readings``."""
         return {"node_id": node_id, **{name: getattr(self, name) for name in self.__slots__}}
