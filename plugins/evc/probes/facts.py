@@ -44,8 +44,8 @@ def parse_cpus(text: str) -> int:
     count = 0
     try:
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            count += whole(last or first, _MAX_CPUS) - whole(first, _MAX_CPUS) + 1
+            first, dash, last = part.partition("-")
+            count += whole(last if dash else first, _MAX_CPUS) - whole(first, _MAX_CPUS) + 1
     except ValueError:
         count = 0
     if not 0 < count <= _MAX_CPUS:
@@ -68,7 +68,9 @@ def _text(answer: Answer, path: str) -> str:
 def read(answer: Answer, before: Before | None) -> Sample | None:
     """Return the facts of a node: columns of ``nodes``; None for what the node does not say."""
     output = answer.output("facts")
-    arch, engine_version = parse_output(output.text) if output else (None, None)
+    if output is None or output.status is None:
+        return None  # half of the facts is not to stand for all of them until they are due again
+    arch, engine_version = parse_output(output.text)
     os_release, cpus, meminfo = answer.file(_OS_RELEASE), answer.file(_CPUS), answer.file(memory.PATH)
     dmi = " ".join(filter(None, (_text(answer, path) for path in _DMI)))
     facts: dict[str, Value] = {
@@ -80,7 +82,7 @@ def read(answer: Answer, before: Before | None) -> Sample | None:
         "memory_bytes": memory.parse(meminfo, "MemTotal") if meminfo else None,
         "engine_version": engine_version,
     }
-    return Sample(facts=facts) if output or any(value is not None for value in facts.values()) else None
+    return Sample(facts=facts)
 
 
 PROBE = Probe(

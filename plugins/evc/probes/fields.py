@@ -6,13 +6,14 @@ characters do not pass.
 
 from __future__ import annotations
 
-import math
+import re
 from typing import Final
 
 MAX_COUNTER: Final = 2**64 - 1
 MAX_KIBIBYTES: Final = 2**43
 """8 PiB in bytes, with room to add up a hundred of them in a BIGINT."""
 _EXCERPT_CHARACTERS = 60
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
 
 def whole(text: str, most: int = MAX_COUNTER) -> int:
@@ -22,7 +23,7 @@ def whole(text: str, most: int = MAX_COUNTER) -> int:
     """
     if len(text) <= 20 and text.isdecimal() and text.isascii() and (number := int(text)) <= most:
         return number
-    raise ValueError(text[:_EXCERPT_CHARACTERS])
+    raise ValueError("no whole number, or too great a one")
 
 
 def signed(text: str) -> int:
@@ -38,9 +39,9 @@ def decimal(text: str, below: float) -> float:
 
     :raises ValueError: it is none, or not below ``below``
     """
-    if len(text) <= 32 and text[:1].isdecimal() and math.isfinite(number := float(text)) and number < below:
+    if len(text) <= 32 and _DECIMAL.fullmatch(text) and (number := float(text)) < below:
         return number
-    raise ValueError(text[:_EXCERPT_CHARACTERS])
+    raise ValueError("no number, or too great a one")
 
 
 def printable(text: str, characters: int) -> str:

@@ -29,7 +29,7 @@ def parse(answer: Answer) -> int | None:
     source, text, form = _PATH, answer.file(_PATH), _SYSFS
     if text is None:
         output = answer.output("throttling")
-        if output is None:
+        if output is None or output.status is None:
             return None
         source, text, form = "vcgencmd get_throttled", output.text, _VCGENCMD
     match = form.fullmatch(text)
