@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from demo.state import DemoError
 
-LOG_LINES = 15
+LOG_LINES = 10
+_FOLD = "  ::"  # how a log says where the UI may fold it
 # loopback is never reached through a proxy
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -64,8 +65,8 @@ class Api:
         for task in self.get(run)["task_instances"]:
             if task["state"] == "failed":
                 log = self.get(f"{run}/{task['task_id']}/logs/{task['try_number']}?map_index={task['map_index']}")
-                lines = [_log_line(entry) for entry in log["content"]][-LOG_LINES:]
-                tails.append("\n".join([f"{dag_id}.{task['task_id']} of {run_id}:", *lines]))
+                lines = [line for entry in log["content"] if not (line := _log_line(entry)).startswith(_FOLD)]
+                tails.append("\n".join([f"{dag_id}.{task['task_id']} of {run_id}:", *lines[-LOG_LINES:]]))
         return "\n".join(tails)
 
     def _send(self, method: str, path: str, body: object, token: bool = True) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from tests.servers.sshd import SshServer, running_sshd
 
 pytest_plugins = ["tests.servers.airflow", "tests.servers.databases"]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The Debian packages whose programs the tests run. What is missing is installed, by root or by sudo without a password.
-# Package and a program of it: what is there from another source counts too.
+# The Debian packages whose programs the tests run; with "bench" those of the bench too. What is missing is installed, by
+# root or by sudo without a password. Package and a program of it: what is there from another source counts too.
 set -eu
 
 wanted='
@@ -8,6 +8,10 @@ openssh-server      sshd
 openssh-client      ssh-keygen
 postgresql          initdb
 busybox-static      busybox
+'
+[ "${1:-}" != bench ] || wanted=$wanted'
+prometheus          prometheus
+prometheus-node-exporter prometheus-node-exporter
 '
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done

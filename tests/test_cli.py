@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.servers.postgres import PostgresServer, running_postgres
 
 from evc import cli
 from evc.fleet.nodes import make_node
@@ -23,6 +22,7 @@ from evc.store.events import record_event
 from evc.store.nodes import remove_node, store_node
 from evc.store.tables import node_samples, nodes
 from evc.store.writer import Batch, write
+from tests.servers.postgres import PostgresServer, running_postgres
 
 TS = 1_790_000_000
 GIB = 2**30

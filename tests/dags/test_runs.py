@@ -71,7 +71,8 @@ def test_a_dead_node_is_data_and_no_failed_task(runner: DagRunner, sshd: SshServ
 @pytest.mark.parametrize(
     "conf",
     [
-        *({"name": name} for name in ("", "a b", "a/b", 'a"b', "a\nb", ";rm -rf /", "a" * 300, "카메라", 7, None, ["a"])),
+        *({"name": name} for name in ("", "a b", "a/b", 'a"b', "a\nb", ";rm -rf /", "a" * 300, "카메라")),
+        *({"name": name} for name in (7, None, ["a"])),
         *({"port": port} for port in (0, 65536, "22", None)),
         {"groups": "farm"},
         {"groups": ["a b"]},

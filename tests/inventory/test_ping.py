@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from tests.servers.sshd import SshServer, running_sshd
 
 from evc.fleet.nodes import Node
 from evc.hooks.inventory import known_hosts_file, write_inventory
 from evc.ssh.credentials import Credentials
+from tests.servers.sshd import SshServer, running_sshd
 
 
 @pytest.fixture(scope="module")

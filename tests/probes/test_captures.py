@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.probes.boards import CAPTURES, Capture, all_captures, check_fits, told
 
 from evc.errors import ParseError
 from evc.probes import PROBES
+from tests.probes.boards import CAPTURES, Capture, all_captures, check_fits, told
 
 captures = pytest.mark.parametrize("capture", all_captures(), ids=lambda capture: f"{capture.probe}/{capture.board}")
 

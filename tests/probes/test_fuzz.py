@@ -7,13 +7,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.probes.boards import all_captures, check_fits
 
 from evc.errors import ParseError
 from evc.fleet.nodes import THERMAL_UNITS
 from evc.probes import PROBES
 from evc.probes.answer import Answer, parse_answer
 from evc.probes.probe import Before, Probe, Sample
+from tests.probes.boards import all_captures, check_fits
 
 CAPTURES = all_captures()
 SOME = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

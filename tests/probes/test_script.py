@@ -9,13 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.probes.boards import check_fits
 
 from evc.errors import ParseError
 from evc.probes import PROBES
 from evc.probes.answer import Answer, parse_answer
 from evc.probes.probe import Probe
 from evc.probes.script import build_script
+from tests.probes.boards import check_fits
 
 ALL = tuple(PROBES.values())
 TOOLS = ("head", "df", "uname")

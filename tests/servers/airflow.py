@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +69,6 @@ def _airflow_metadata() -> None:
 
 
 @pytest.fixture
-def dag_runner(_airflow_metadata: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagRunner]:
+def dag_runner(_airflow_metadata: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DagRunner:
     """Runs DAGs with a state folder of the test's own and no connection but those the test defines."""
-    yield DagRunner(tmp_path / "state", monkeypatch)
+    return DagRunner(tmp_path / "state", monkeypatch)

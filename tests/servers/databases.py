@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
-from tests.servers.postgres import PostgresServer, running_postgres
 
 from evc.store.database import embedded_url, open_engine, upgrade
+from tests.servers.postgres import PostgresServer, running_postgres
 
+PROCESSES = 3
 BACKENDS = ("sqlite", "postgresql")
 
 
@@ -41,6 +45,14 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     upgrade(engine)
     engine.dispose()
     return folder / "metrics.db"
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Executor]:
+    """Three processes that run functions of test modules, all at once where three are submitted."""
+    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(time.sleep, [0.2] * PROCESSES))  # all of them are up
+        yield pool
 
 
 @pytest.fixture(params=BACKENDS)

@@ -113,7 +113,9 @@ class SshServer:
 
 
 @contextmanager
-def running_sshd(folder: Path, *options: str, address: str = "127.0.0.1", key_type: str = "ed25519") -> Iterator[SshServer]:
+def running_sshd(
+    folder: Path, *options: str, address: str = "127.0.0.1", key_type: str = "ed25519"
+) -> Iterator[SshServer]:
     """Start a server in ``folder``, yield it, stop it.
 
     :param options: more lines of sshd_config(5)

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.servers.sshd import SshServer, free_port, running_sshd
 
 from evc.errors import ConnectionCut, HostKeyChanged, LoginRefused, NodeTimeout, NodeUnreachable
 from evc.fleet.nodes import Node
 from evc.ssh.credentials import Credentials, load_credentials
 from evc.ssh.session import Ended, Session, fingerprint, open_session
+from tests.servers.sshd import SshServer, free_port, running_sshd
 
 
 def login(server: SshServer) -> Credentials:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
 
+from evc.store.database import open_engine, upgrade
 from evc.store.tables import nodes
 from evc.store.writer import Batch
 
@@ -37,6 +38,15 @@ def store_with_nodes(engine: Engine, count: int) -> list[int]:
     """Insert ``count`` nodes in a transaction of its own; returns their ids."""
     with engine.begin() as connection:
         return add_nodes(connection, count)
+
+
+def upgrade_url(url: str) -> tuple[str | None, str]:
+    """Upgrade a database, in whatever process this runs."""
+    engine = open_engine(url)
+    try:
+        return upgrade(engine)
+    finally:
+        engine.dispose()
 
 
 def sample(node_id: int, ts: int = TS) -> dict[str, Any]:

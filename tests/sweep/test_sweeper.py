@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.servers.sshd import SshServer, free_port, running_sshd
 
 from evc.errors import CredentialsError
 from evc.fleet.nodes import Node
@@ -19,6 +18,7 @@ from evc.ssh.credentials import Credentials, load_credentials
 from evc.ssh.pool import Pool
 from evc.sweep.reading import Memory, Outcome
 from evc.sweep.sweeper import Sweeper, SweepResult
+from tests.servers.sshd import SshServer, free_port, running_sshd
 
 Sweep = Callable[..., Awaitable[SweepResult]]
 

@@ -125,14 +125,16 @@ def _postgres_url(given: Mapping[str, Any]) -> URL:
         raise InputError(CONNECTION, f"{port[:20]!r} is not a port", "a whole number from 1 to 65535")
     if not given.get("schema"):
         raise InputError(CONNECTION, "it names no database", "postgres://user:password@host:5432/database")
+    host = given.get("host") or None
+    socket = {"host": host} if host and host.startswith("/") else {}  # the folder of a unix socket
     return URL.create(
         "postgresql+psycopg",
         username=given.get("login") or None,
         password=given.get("password") or None,
-        host=given.get("host") or None,
+        host=None if socket else host,
         port=int(port) if port else None,
         database=given["schema"],
-        query=given["extra"],
+        query={**given["extra"], **socket},
     )
 
 

@@ -1,0 +1,332 @@
+"""The sweeps of one task: kept ticks, one writer, and a spool while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Engine
+
+from evc.errors import CredentialsError, DatabaseAway, DatabaseError, DatabaseReadOnly
+from evc.fleet.nodes import Node
+from evc.fleet.ticks import Ticks
+from evc.ssh.pool import CredentialsOf, Pool
+from evc.store.database import check_schema, reporting
+from evc.store.nodes import list_nodes
+from evc.store.spool import Spool
+from evc.store.writer import Batch, readings, write
+from evc.sweep.reading import Memory
+from evc.sweep.sweeper import Sweeper, SweepResult
+
+
+class Log(Protocol):
+    """Where a task's lines go: Airflow's task log, or a logger of the standard library."""
+
+    def info(self, event: str, *args: Any) -> Any:
+        """What a reader wants to follow."""
+
+    def warning(self, event: str, *args: Any) -> Any:
+        """What a reader should look at."""
+
+    def error(self, event: str, *args: Any) -> Any:
+        """What someone has to mend."""
+
+
+NODES_SNAPSHOT = "nodes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which of the selected nodes a task sweeps: those whose id leaves ``index`` when divided by ``count``."""
+
+    index: int = 0
+    count: int = 1
+
+    def holds(self, node: Node) -> bool:
+        """Whether the node is one of this shard's."""
+        return node.id is not None and node.id % self.count == self.index
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one task is to do.
+
+    :param run_id: of the DAG run; with the shard, the key under which its sweeps are recorded
+    :param names: only these nodes, by name; None means every registered node
+    """
+
+    run_id: str
+    ticks: Ticks
+    shard: Shard = Shard()
+    names: frozenset[str] | None = None
+
+    def picks(self, nodes: Sequence[Node]) -> list[Node]:
+        """Return the nodes of this job among all nodes."""
+        chosen = [node for node in nodes if self.names is None or node.name in self.names]
+        return [node for node in chosen if self.shard.holds(node)]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a task did: its return value in Airflow."""
+
+    sweeps: int = 0
+    missed_ticks: int = 0
+    nodes_up: int = 0
+    nodes_down: int = 0
+    rows_written: int = 0
+    batches_spooled: int = 0
+    faults: dict[str, CredentialsError] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers, JSON-able."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "faults"}
+
+
+class Depot:
+    """The metrics database as one task sees it: reads the nodes, writes batches, spools while it is away.
+
+    :param on_pinned: called after host keys that a sweep pinned were written
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        spool: Spool,
+        state_folder: Path,
+        log: Log,
+        on_pinned: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._snapshot = state_folder / NODES_SNAPSHOT
+        self._log = log
+        self._on_pinned = on_pinned
+        self.nodes: list[Node] = []
+        self.away: DatabaseError | None = None
+
+    def open(self) -> dict[int, Memory]:
+        """Read nodes and memories; where the database is away, the nodes as they were last known.
+
+        :raises DatabaseError: another version's schema, or away and no node was ever known
+        """
+        try:
+            with reporting():
+                check_schema(self._engine)
+                with self._engine.connect() as connection:
+                    self.nodes = list_nodes(connection)
+                    memories = {key: Memory.from_row(row) for key, row in readings(connection).items()}
+        except (DatabaseAway, DatabaseReadOnly) as error:
+            self.away = error
+            self.nodes = self._last_known(error)
+            return {node.id: Memory.assumed_up() for node in self.nodes if node.id is not None}
+        self._remember_nodes()
+        return memories
+
+    def store(self, batch: Batch) -> bool:
+        """Write ``batch`` and then what waits; where that can't be, keep it on disk. Returns whether it was written.
+
+        :raises SpoolError: neither database nor disk takes it
+        """
+        try:
+            write(self._engine, batch)
+            self.drain()
+            self._refresh_nodes()
+        except (DatabaseAway, DatabaseReadOnly) as error:
+            self.away = error
+            self._spool.put(batch)
+            waiting = self._spool.waiting()
+            self._log.warning("%s; %d batches (%d kB) wait in the spool", error, waiting.batches, waiting.bytes // 1000)
+            return False
+        self.away = None
+        if any("host_key" in node for node in batch.nodes):
+            self._on_pinned()
+        return True
+
+    def drain(self) -> int:
+        """Write what waits in the spool, oldest first; returns how many batches."""
+        written = self._spool.drain(lambda batch: write(self._engine, batch))
+        if written:
+            self._log.info("wrote %d batches that had waited in the spool", written)
+        return written
+
+    def waiting(self) -> int:
+        """Return how many batches wait in the spool."""
+        return self._spool.waiting().batches
+
+    def _refresh_nodes(self) -> None:
+        with reporting(), self._engine.connect() as connection:
+            nodes = list_nodes(connection)
+        if nodes != self.nodes:
+            self.nodes = nodes
+            self._remember_nodes()
+
+    def _remember_nodes(self) -> None:
+        """Keep the list for a start while the database is away. It holds no secret: public keys and ids only."""
+        text = json.dumps([{**asdict(node), "labels": dict(node.labels)} for node in self.nodes])
+        temporary = self._snapshot.with_suffix(f".{id(self)}.tmp")
+        try:
+            self._snapshot.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self._snapshot)
+        except OSError as error:
+            self._log.warning(
+                "%s: %s; without it no sweep can begin while the database is away", self._snapshot, error.strerror
+            )
+
+    def _last_known(self, error: DatabaseError) -> list[Node]:
+        try:
+            known = json.loads(self._snapshot.read_text(encoding="utf-8"))
+            nodes = [Node(**{**item, "groups": tuple(item["groups"])}) for item in known]
+        except (OSError, ValueError, TypeError, KeyError):
+            raise error from None
+        self._log.warning("%s; sweeping the %d nodes last known, samples go to the spool", error, len(nodes))
+        return nodes
+
+
+class Collection:
+    """Keeps the ticks of a job and hands each result to one writer, so that a slow database delays no sweep."""
+
+    def __init__(
+        self,
+        job: Job,
+        depot: Depot,
+        credentials_of: CredentialsOf,
+        *,
+        connect_timeout_s: float,
+        sweep_timeout_s: float,
+        log: Log,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._job, self._depot, self._log, self._clock = job, depot, log, clock
+        self._credentials_of = credentials_of
+        self._connect_timeout_s, self._sweep_timeout_s = connect_timeout_s, sweep_timeout_s
+        self._memories: dict[int, Memory] = {}
+        self._results: asyncio.Queue[tuple[int, int, SweepResult]] = asyncio.Queue()
+        self.report = Report()
+
+    async def run(self) -> Report:
+        """Keep every tick that can be kept and return what came of them.
+
+        :raises DatabaseError: at the start, where not even the nodes are known; at the end, where samples still wait
+        :raises CredentialsError: a login of ours could not be used; all other nodes were swept nevertheless
+        """
+        self._memories = await asyncio.to_thread(self._depot.open)
+        pool = Pool(self._credentials_of, connect_timeout_s=self._connect_timeout_s)
+        writer = asyncio.create_task(self._write())
+        try:
+            await self._sweep_ticks(pool, writer)
+            await self._until_written(writer)
+        finally:
+            writer.cancel()
+            await pool.close()
+        return self._close()
+
+    async def _sweep_ticks(self, pool: Pool, writer: asyncio.Task[None]) -> None:
+        ticks = self._job.ticks
+        sweeper = Sweeper(pool, timeout_s=self._sweep_timeout_s)
+        index, missed = 0, 0
+        while (following := max(ticks.next_index(self._clock()), index)) < ticks.count:
+            missed += following - index
+            await asyncio.sleep(max(0.0, ticks.at(following) - self._clock()))
+            result = await self._sweep(sweeper, pool, ticks.at(following))
+            await self._results.put((following, missed, result))
+            index, missed = following + 1, 0
+            if writer.done():
+                return
+        self._count_missed(missed + ticks.count - index)
+
+    async def _sweep(self, sweeper: Sweeper, pool: Pool, ts: int) -> SweepResult:
+        registered = {node.name: node for node in self._depot.nodes}
+        result = await sweeper.sweep(self._job.picks(self._depot.nodes), registered, self._memories, ts)
+        for node, outcome in result.outcomes:
+            self._memories[node.id or 0] = outcome.memory
+        await pool.keep_only(set(registered))
+        return result
+
+    async def _write(self) -> None:
+        while True:
+            index, missed, result = await self._results.get()
+            batch = to_batch(result, self._job, missed)
+            rows = sum(len(rows) for rows in batch.tables.values())
+            is_written = await asyncio.to_thread(self._depot.store, batch)
+            self._note(index, missed, result, rows, is_written)
+            self._results.task_done()
+
+    async def _until_written(self, writer: asyncio.Task[None]) -> None:
+        done = asyncio.create_task(self._results.join())
+        await asyncio.wait({done, writer}, return_when=asyncio.FIRST_COMPLETED)
+        done.cancel()
+        if writer.done():
+            writer.result()  # raises what stopped it: neither database nor disk took a batch
+
+    def _note(self, index: int, missed: int, result: SweepResult, rows: int, is_written: bool) -> None:
+        failures = result.failures
+        report = self.report
+        report.sweeps += 1
+        report.nodes_up, report.nodes_down = len(result.outcomes) - len(failures), len(failures)
+        report.rows_written += rows if is_written else 0
+        report.batches_spooled += not is_written
+        report.faults.update(result.faults)
+        self._count_missed(missed)
+        self._log.info(
+            "sweep %d/%d at %s: %d up, %d down, %.2f s, %d rows %s",
+            index + 1,
+            self._job.ticks.count,
+            time.strftime("%H:%M:%S", time.gmtime(result.ts)),
+            report.nodes_up,
+            report.nodes_down,
+            result.duration_s,
+            rows,
+            "written" if is_written else "wait in the spool",
+        )
+        for line in failures:
+            self._log.warning("  down: %s", line)
+        for fault in result.faults.values():
+            self._log.error("  not asked: %s", fault)
+
+    def _count_missed(self, missed: int) -> None:
+        if missed:
+            self.report.missed_ticks += missed
+            self._log.warning("%d ticks could not be kept: this task started late or a sweep took too long", missed)
+
+    def _close(self) -> Report:
+        if self.report.faults:
+            raise CredentialsError("; ".join(str(fault) for fault in self.report.faults.values()))
+        if self._depot.away:
+            waiting = self._depot.waiting()
+            raise DatabaseAway(
+                f"{self._depot.away}; {waiting} batches wait in the spool and are written when it is back"
+            )
+        return self.report
+
+
+def to_batch(result: SweepResult, job: Job, missed: int) -> Batch:
+    """Return everything that one sweep leaves behind, for one transaction."""
+    batch = Batch({}, [])
+    for _, outcome in result.outcomes:
+        for table, rows in outcome.rows.items():
+            batch.tables.setdefault(table, []).extend(rows)
+        if outcome.node:
+            batch.nodes.append(outcome.node)
+    down = len(result.failures)
+    batch.tables["sweeps"] = [_sweep_row(result, job, missed, len(result.outcomes) - down, down, batch)]
+    return batch
+
+
+def _sweep_row(result: SweepResult, job: Job, missed: int, up: int, down: int, batch: Batch) -> dict[str, Any]:
+    return {
+        "run_id": job.run_id,
+        "shard": job.shard.index,
+        "ts": result.ts,
+        "duration_s": result.duration_s,
+        "nodes_up": up,
+        "nodes_down": down,
+        "rows_written": sum(len(rows) for rows in batch.tables.values()),
+        "missed_ticks": missed,
+    }

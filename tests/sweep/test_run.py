@@ -1,0 +1,246 @@
+"""Runs of sweeps: ticks, the writer, and the spool while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from evc.errors import CredentialsError, DatabaseAway, SchemaMismatch
+from evc.fleet.nodes import Node
+from evc.fleet.ticks import Ticks
+from evc.ssh.credentials import Credentials, load_credentials
+from evc.store.database import embedded_url, open_engine, upgrade
+from evc.store.nodes import list_nodes, remove_node, store_node
+from evc.store.spool import Spool
+from evc.sweep.run import Collection, Depot, Job, Report, Shard
+from tests.servers.sshd import SshServer, free_port
+
+LOG = logging.getLogger("tests.sweep.run")
+
+
+class Bench:
+    """One metrics database with nodes, and runs against it."""
+
+    def __init__(self, engine: Engine, folder: Path, server: SshServer) -> None:
+        self.engine, self.folder, self.server = engine, folder, server
+        self.spool = Spool(folder / "spool", 10_000_000)
+
+    def register(self, *nodes: Node) -> None:
+        with self.engine.begin() as connection:
+            for node in nodes:
+                store_node(connection, node, 1_000_000_000)
+
+    def credentials(self, conn_id: str) -> Credentials:
+        if conn_id != "evc_nodes":
+            raise CredentialsError(f"connection {conn_id}: not defined")
+        return load_credentials(conn_id, login=self.server.user, key_file=str(self.server.key_file))
+
+    def collection(self, ticks: Ticks, run_id: str = "run") -> Collection:
+        depot = Depot(self.engine, self.spool, self.folder, LOG)
+        return Collection(
+            Job(run_id, ticks),
+            depot,
+            self.credentials,
+            connect_timeout_s=5,
+            sweep_timeout_s=5,
+            log=LOG,
+        )
+
+    def run(self, count: int = 1, interval_s: int = 1, run_id: str = "run") -> Report:
+        return asyncio.run(self.collection(Ticks(int(time.time()) + 1, interval_s, count), run_id).run())
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, sshd: SshServer) -> Iterator[Bench]:
+    engine = open_engine(embedded_url(tmp_path) + "?timeout=1")
+    upgrade(engine)
+    yield Bench(engine, tmp_path, sshd)
+    engine.dispose()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold SQLite's write lock, as another process does that hangs in a transaction."""
+    connection = sqlite3.connect(folder / "metrics.db", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def test_every_tick_is_a_row_of_each_node_at_its_own_second(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOG.name)
+    bench.register(bench.server.node("good"), Node("closed", "127.0.0.1", free_port()))
+    report = bench.run(count=3, interval_s=2)
+    assert (report.sweeps, report.missed_ticks, report.nodes_up, report.nodes_down) == (3, 0, 1, 1)
+    assert bench.rows("SELECT node_id, up, count(*) FROM node_samples GROUP BY 1, 2 ORDER BY 1") == [
+        (1, 1, 3),
+        (2, 0, 3),
+    ]
+    (first, last), *_ = bench.rows("SELECT min(ts), max(ts) FROM node_samples")
+    assert last - first == 4  # type: ignore[operator]
+    assert bench.rows("SELECT count(*) FROM node_samples WHERE cpu_usage_ratio IS NOT NULL") == [(2,)]
+    assert bench.rows("SELECT name, status FROM nodes ORDER BY id") == [("good", "up"), ("closed", "down")]
+    assert bench.rows("SELECT node_id, kind FROM node_events ORDER BY 1, 2") == [
+        (1, "host_key_pinned"),
+        (1, "up"),
+        (2, "down"),
+    ]
+    assert bench.rows("SELECT count(*), sum(nodes_up), sum(nodes_down) FROM sweeps") == [(3, 3, 3)]
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum("1 up, 1 down" in line and line.startswith("sweep ") for line in lines) == 3
+    assert sum(line.startswith("  down: closed: ") and "Connection refused" in line for line in lines) == 3
+
+
+def test_rates_are_there_in_the_first_sweep_of_the_next_run(bench: Bench) -> None:
+    bench.register(bench.server.node())
+    bench.run()
+    bench.run(run_id="next")
+    assert bench.rows("SELECT cpu_usage_ratio IS NULL FROM node_samples ORDER BY ts") == [(1,), (0,)]
+
+
+def test_an_empty_fleet_is_swept_in_no_time(bench: Bench) -> None:
+    report = bench.run()
+    assert (report.sweeps, report.nodes_up, report.nodes_down) == (1, 0, 0)
+
+
+def test_ticks_that_are_over_are_counted_and_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.register(bench.server.node())
+    late = Ticks(int(time.time()) - 7, 2, 5)
+    report = asyncio.run(bench.collection(late).run())
+    assert report.sweeps + report.missed_ticks == 5
+    assert report.missed_ticks in (3, 4)
+    assert bench.rows("SELECT sum(missed_ticks) FROM sweeps") == [(report.missed_ticks,)]
+    assert f"{report.missed_ticks} ticks could not be kept" in caplog.text
+
+
+def test_a_window_that_is_over_counts_all_its_ticks(bench: Bench) -> None:
+    report = asyncio.run(bench.collection(Ticks(1_000_000_200, 30, 10)).run())
+    assert (report.sweeps, report.missed_ticks) == (0, 10)
+
+
+def test_the_same_tick_swept_again_doubles_nothing(bench: Bench) -> None:
+    bench.register(bench.server.node())
+    now = Ticks(int(time.time()), 60, 1)
+    for _ in range(2):
+        asyncio.run(bench.collection(now).run())
+    tables = ("node_samples", "storage_samples", "network_samples", "sweeps", "node_events")
+    counts = [bench.rows(f"SELECT count(*), count(DISTINCT ts) FROM {table}") for table in tables]  # noqa: S608
+    assert [count[0][1] for count in counts] == [1, 1, 1, 1, 1]
+    assert counts[0] == [(1, 1)]
+    assert bench.rows("SELECT kind, count(*) FROM node_events GROUP BY 1") == [("host_key_pinned", 1), ("up", 1)]
+
+
+def test_shards_share_the_nodes_among_them(bench: Bench) -> None:
+    bench.register(*(bench.server.node(f"n{n}", host=f"127.0.0.{n + 1}") for n in range(5)))
+    nodes = list_nodes_of(bench)
+    shares = [Job("r", Ticks(0, 1, 1), Shard(index, 3)).picks(nodes) for index in range(3)]
+    assert sorted(node.name for share in shares for node in share) == [f"n{n}" for n in range(5)]
+    only = Job("r", Ticks(0, 1, 1), Shard(), frozenset({"n3"})).picks(nodes)
+    assert [node.name for node in only] == ["n3"]
+
+
+def list_nodes_of(bench: Bench) -> list[Node]:
+    with bench.engine.connect() as connection:
+        return list_nodes(connection)
+
+
+def test_nodes_registered_and_removed_while_a_run_goes_on(bench: Bench) -> None:
+    bench.register(bench.server.node("first"))
+
+    async def main() -> None:
+        running = asyncio.create_task(bench.collection(Ticks(int(time.time()) + 1, 2, 4)).run())
+        await asyncio.sleep(2.5)
+        with bench.engine.begin() as connection:
+            remove_node(connection, "first", 1_000_000_000)
+            store_node(connection, bench.server.node("second"), 1_000_000_000)
+        await running
+
+    asyncio.run(main())
+    ((first, _), (second, _)) = bench.rows("SELECT node_id, count(*) FROM node_samples GROUP BY 1 ORDER BY 1")
+    assert (first, second) == (1, 2)
+    assert bench.rows("SELECT max(node_id) FROM node_samples WHERE ts = (SELECT max(ts) FROM node_samples)") == [(2,)]
+    assert bench.rows(
+        "SELECT count(*) FROM node_samples WHERE node_id = 1 AND ts = (SELECT max(ts) FROM node_samples)"
+    ) == [(0,)]
+
+
+def test_a_login_at_fault_fails_the_task_after_everything_else_was_swept(bench: Bench) -> None:
+    bench.register(bench.server.node("good"), bench.server.node("nologin", host="127.0.0.2", conn_id="gone"))
+    with pytest.raises(CredentialsError, match="connection gone: not defined"):
+        bench.run(count=2)
+    assert bench.rows("SELECT node_id, up FROM node_samples") == [(1, 1), (1, 1)]
+    assert bench.rows("SELECT status FROM nodes ORDER BY id") == [("up",), ("unknown",)]
+
+
+def test_samples_wait_on_disk_while_the_database_is_locked_and_are_written_after(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench.register(bench.server.node())
+
+    async def main() -> Report:
+        running = asyncio.create_task(bench.collection(Ticks(int(time.time()) + 1, 2, 5)).run())
+        await asyncio.sleep(0.5)
+        with locked(bench.folder):
+            await asyncio.sleep(4.5)
+            assert bench.spool.waiting().batches >= 1
+        return await running
+
+    report = asyncio.run(main())
+    assert report.sweeps == 5
+    assert report.batches_spooled >= 1
+    assert bench.spool.waiting().batches == 0
+    assert bench.rows("SELECT count(*) FROM node_samples") == [(5,)]
+    assert "batches" in caplog.text
+    assert "wait in the spool" in caplog.text
+    assert "that had waited in the spool" in caplog.text
+
+
+def test_a_run_that_ends_while_the_database_is_away_fails_and_says_what_waits(bench: Bench) -> None:
+    bench.register(bench.server.node())
+    with locked(bench.folder), pytest.raises(DatabaseAway, match=r"locked.*2 batches wait in the spool"):
+        bench.run(count=2)
+    assert bench.rows("SELECT count(*) FROM node_samples") == [(0,)]
+    bench.run(run_id="next")
+    assert bench.rows("SELECT count(*) FROM node_samples") == [(3,)]
+
+
+def away() -> Engine:
+    return open_engine(f"postgresql+psycopg://evc@127.0.0.1:{free_port()}/evc")
+
+
+def test_a_run_that_begins_while_the_database_is_away_sweeps_the_nodes_last_known(bench: Bench) -> None:
+    bench.register(bench.server.node())
+    bench.run()
+    with pytest.raises(DatabaseAway, match="1 batches wait in the spool"):
+        Bench(away(), bench.folder, bench.server).run(run_id="next")
+    bench.run(run_id="last")
+    assert bench.rows("SELECT count(*) FROM node_samples WHERE up = 1") == [(3,)]
+    assert bench.rows("SELECT count(*) FROM node_events WHERE kind = 'up'") == [(1,)]
+
+
+def test_without_any_known_node_the_database_s_own_error_comes_out(bench: Bench) -> None:
+    with pytest.raises(DatabaseAway, match="refused"):
+        Bench(away(), bench.folder, bench.server).run()
+
+
+def test_a_database_of_another_version_stops_the_run_at_once(bench: Bench) -> None:
+    with bench.engine.begin() as connection:
+        connection.execute(text("UPDATE evc_schema SET version_num = '9999'"))
+    with pytest.raises(SchemaMismatch, match="9999"):
+        bench.run()
