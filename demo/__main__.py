@@ -24,7 +24,7 @@ def _down(state: State, arguments: argparse.Namespace) -> None:
 def _node(state: State, arguments: argparse.Namespace) -> None:
     from demo.server import serve
 
-    serve(state, arguments.name, arguments.port)
+    serve(state, arguments.name, arguments.ports)
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
     commands.add_parser("down", help="end all that up started; the data stay").set_defaults(run=_down)
     node = commands.add_parser("node", help="be one node until SIGTERM")
     node.add_argument("name")
-    node.add_argument("--port", type=int, help="default: the first free one")
+    node.add_argument("ports", type=int, nargs="+", metavar="port", help="the first free one of these is its own")
     node.set_defaults(run=_node)
     arguments = parser.parse_args()
     try:

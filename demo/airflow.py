@@ -19,6 +19,16 @@ PART = "airflow"
 PORTS = range(8080, 8180)
 # the user's own environment stays, but no other Airflow's or EVC's settings, and no proxy before loopback
 _FOREIGN = ("AIRFLOW", "EVC_")
+# what says every few seconds that all is well
+_QUIET = (
+    "airflow.dag_processing",
+    "airflow.executors",
+    "airflow.jobs",
+    "airflow.models",
+    "airflow.serialization",
+    "asyncssh",
+    "http.access",
+)
 _NO_PROXY = f"{ADDRESS},localhost"
 # `airflow standalone` calls `airflow` by name. Its log servers listen on every interface of the machine; the demo reads
 # its logs from disk and needs none of them
@@ -71,8 +81,19 @@ def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
             "secret_key": secrets["api_secret"],
         },
         "api_auth": {"jwt_secret": secrets["jwt_secret"]},
-        "logging": {"uvicorn_logging_level": "WARNING", "colored_console_log": False},
-        "dag_processor": {"refresh_interval": 30, "print_stats_interval": 0, "parsing_processes": 1},
+        "logging": {
+            "uvicorn_logging_level": "WARNING",
+            "namespace_levels": " ".join(f"{name}=WARNING" for name in _QUIET),
+            "colored_console_log": False,
+        },
+        # a new file is seen within 30 s, a changed one too; what did not change is read again every 5 minutes
+        "dag_processor": {
+            "refresh_interval": 30,
+            "min_file_process_interval": 300,
+            "file_parsing_sort_mode": "modified_time",
+            "print_stats_interval": 0,
+            "parsing_processes": 1,
+        },
         # places are looked up offline: the demo asks no service outside
         "evc": {"state_folder": state.folder, "hosts_ini": state.hosts_ini, "nominatim_url": ""},
     }
@@ -116,6 +137,7 @@ def start(state: State, port: int) -> subprocess.Popen[bytes]:
                 **values,
                 "PATH": f"{programs}{os.pathsep}{own.get('PATH', os.defpath)}",
                 "PYTHONUNBUFFERED": "1",
+                "PYTHONWARNINGS": "ignore::DeprecationWarning",
                 "NO_COLOR": "1",
                 "NO_PROXY": no_proxy,
                 "no_proxy": no_proxy,

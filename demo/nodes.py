@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from demo.process import is_running, stop
@@ -14,6 +14,7 @@ from demo.server import ADDRESS
 from demo.state import PROJECT, DemoError, State
 
 START_TIMEOUT_S = 30.0
+PORTS = range(2201, 2300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ def _running_port(state: State, node: DemoNode) -> int | None:
     return port if known and is_running(known) and isinstance(port, int) and _answers(port) else None
 
 
-def _start(state: State, node: DemoNode, port: int | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "demo", "node", node.name, *(["--port", str(port)] if port else [])]
+def _start(state: State, node: DemoNode, ports: Sequence[int]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "demo", "node", node.name, *map(str, ports)]
     with state.log(node.name).open("wb") as log:
         return subprocess.Popen(
             command,
@@ -93,7 +94,7 @@ def start_nodes(state: State, registered: Mapping[str, int]) -> dict[str, int]:
     """
     ports: dict[str, int] = {}
     started: dict[DemoNode, subprocess.Popen[bytes]] = {}
-    for node in FLEET:
+    for index, node in enumerate(FLEET):
         port = _running_port(state, node)
         if port is not None and registered.get(node.name, port) == port:
             ports[node.name] = port
@@ -101,5 +102,6 @@ def start_nodes(state: State, registered: Mapping[str, int]) -> dict[str, int]:
         known = state.started(node.name)
         if known:
             stop([known], patience_s=5)
-        started[node] = _start(state, node, registered.get(node.name))
+        free = PORTS[index :: len(FLEET)]  # no two nodes try the same one
+        started[node] = _start(state, node, [registered[node.name]] if node.name in registered else free)
     return ports | {node.name: _wait(state, node, child) for node, child in started.items()}

@@ -116,7 +116,7 @@ def _send(process: Process, number: signal.Signals) -> None:
         os.close(handle)
 
 
-def stop(roots: Iterable[Process], patience_s: float = 15) -> set[Process]:
+def stop(roots: Iterable[Process], patience_s: float = 5) -> set[Process]:
     """End ``roots`` and all that came of them, with SIGTERM, then SIGKILL; return what would not end."""
     seen = set(roots)
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):

@@ -12,6 +12,7 @@ import signal
 import struct
 import sys
 import termios
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -24,7 +25,6 @@ from demo.state import DemoError, State
 Channel: TypeAlias = asyncssh.SSHServerProcess[bytes]
 
 ADDRESS = "127.0.0.1"
-PORTS = range(2201, 2300)
 # what sshd gives its commands, and at the end our own Python: Ansible needs one, this machine may have no other
 _PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{Path(sys.executable).parent}"
 
@@ -186,14 +186,14 @@ async def _run(channel: Channel) -> None:
         await asyncio.gather(feed, relay, closed, return_exceptions=True)
 
 
-async def _listen(state: State, name: str, port: int | None) -> asyncssh.SSHAcceptor:
+async def _listen(state: State, name: str, ports: Sequence[int]) -> asyncssh.SSHAcceptor:
     key = asyncssh.read_private_key(state.key)
-    for candidate in PORTS if port is None else (port,):
+    for port in ports:
         try:
             return await asyncssh.create_server(
                 lambda: _Door(key),
                 ADDRESS,
-                candidate,
+                port,
                 server_host_keys=[str(state.host_key(name))],
                 process_factory=_run,
                 sftp_factory=True,
@@ -205,13 +205,12 @@ async def _listen(state: State, name: str, port: int | None) -> asyncssh.SSHAcce
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-    if port is None:
-        raise DemoError(f"node {name}: no free port from {PORTS[0]} to {PORTS[-1]} on {ADDRESS}")
-    raise DemoError(f"node {name}: port {port}, with which it is registered, is taken by another program")
+    taken = " ".join(map(str, ports))
+    raise DemoError(f"node {name}: taken by other programs: port {taken} on {ADDRESS}")
 
 
-async def _serve(state: State, name: str, port: int | None) -> None:
-    server = await _listen(state, name, port)
+async def _serve(state: State, name: str, ports: Sequence[int]) -> None:
+    server = await _listen(state, name, ports)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -224,10 +223,9 @@ async def _serve(state: State, name: str, port: int | None) -> None:
         await asyncio.wait(rest, timeout=5)
 
 
-def serve(state: State, name: str, port: int | None) -> None:
-    """Be node ``name`` until SIGTERM.
+def serve(state: State, name: str, ports: Sequence[int]) -> None:
+    """Be node ``name`` until SIGTERM, at the first of ``ports`` that is free.
 
-    :param port: where it is registered; None means the first free one
-    :raises DemoError: no port
+    :raises DemoError: none is
     """
-    asyncio.run(_serve(state, name, port))
+    asyncio.run(_serve(state, name, ports))

@@ -16,9 +16,9 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from demo.nodes import FLEET, start_nodes
+from demo.nodes import FLEET, PORTS, start_nodes
 from demo.process import family, find, is_running, stop
-from demo.server import ADDRESS, PORTS, login
+from demo.server import ADDRESS, login
 from demo.state import DemoError, State
 
 
@@ -265,7 +265,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     try:
         with socket.create_server((ADDRESS, 0)) as other:
             port = other.getsockname()[1]
-            with pytest.raises(DemoError, match=f"demo-1: port {port}.* is taken"):
+            with pytest.raises(DemoError, match=f"demo-1: taken by other programs: port {port} "):
                 start_nodes(state, {"demo-1": port})
     finally:
         _stop(state)
