@@ -63,6 +63,14 @@ class PostgresServer:
             process.send_signal(signal.SIGQUIT)  # at once: its children end too
             process.wait(20)
 
+    def limit_file_size(self, backend_pid: int, max_bytes: int) -> None:
+        """Let the server process of one connection write no file beyond ``max_bytes``: to it the disk is full then.
+
+        Not below a segment of the log, 1 MiB here: what can't write its log ends the whole server.
+        """
+        command = _as_owner("prlimit", "--pid", str(backend_pid), f"--fsize={max_bytes}:")
+        subprocess.run(command, check=True, cwd=self.folder)
+
     def url(self, database: str) -> str:
         """Return the SQLAlchemy URL of ``database``, password included."""
         return f"postgresql+psycopg://{self.user}:{self.password}@{self.host}:{self.port}/{database}"

@@ -120,8 +120,8 @@ def test_a_connection_that_describes_no_database(value: str, said: str) -> None:
 
 AIRFLOW_WRITES = [  # Airflow 3.3.2, get_uri() and as_json() of the same connection
     "postgres://evc:p%2F%40%3A%23%25@db.example:5432/evc?sslmode=require",
-    '{"conn_type": "postgres", "host": "db.example", "login": "evc", "password": "p/@:#%", "schema": "evc", "port": 5432, '
-    '"extra": {"sslmode": "require"}}',
+    '{"conn_type": "postgres", "host": "db.example", "login": "evc", "password": "p/@:#%", "schema": "evc", '
+    '"port": 5432, "extra": {"sslmode": "require"}}',
 ]
 
 

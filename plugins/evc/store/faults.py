@@ -70,7 +70,7 @@ def translate(url: URL, error: BaseException) -> DatabaseError | None:
         found = _postgres_fault(error)
     else:
         found = None
-    return found and found[0](_without_password(url, f"{database_name(url)}: {found[1]}"))
+    return found and found[0](f"{database_name(url)}: {_without_password(url, found[1])}")
 
 
 def _sqlite_fault(url: URL, error: sqlite3.Error) -> _Fault | None:
@@ -83,17 +83,26 @@ def _sqlite_fault(url: URL, error: sqlite3.Error) -> _Fault | None:
 
 
 def _cannot_open(file: Path) -> _Fault:
-    if not os.access(file.parent, os.F_OK):
-        return DatabaseAway, "its folder does not exist"
+    """Find out why, which SQLite does not say; by the effective user, as it opens files."""
+    try:
+        file.stat()
+    except PermissionError:
+        return DatabaseError, "its folder may not be entered by this user"
+    except OSError:
+        return _not_there(file.parent)
     if file.is_dir():
         return DatabaseError, "this is a folder, not a file"
-    if not os.access(file.parent, os.X_OK, effective_ids=True):
-        return DatabaseError, "its folder may not be entered by this user"
-    if not os.access(file, os.F_OK):
-        return SchemaMismatch, f"the file does not exist yet: {UPGRADE}"
     if not os.access(file, os.R_OK, effective_ids=True):
         return DatabaseError, "the file may not be read by this user"
     return DatabaseReadOnly, "the file or its folder may only be read"
+
+
+def _not_there(folder: Path) -> _Fault:
+    if not folder.is_dir():
+        return DatabaseAway, "its folder does not exist"
+    if not os.access(folder, os.W_OK, effective_ids=True):
+        return DatabaseReadOnly, "the file does not exist and its folder may only be read"
+    return SchemaMismatch, f"the file does not exist yet: {UPGRADE}"
 
 
 def _postgres_fault(error: BaseException) -> _Fault | None:
@@ -118,5 +127,5 @@ def _first_line(error: BaseException) -> str:
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
 
 
-def _without_password(url: URL, line: str) -> str:
-    return line.replace(str(url.password), "***") if url.password else line
+def _without_password(url: URL, text: str) -> str:
+    return text.replace(str(url.password), "***") if url.password else text
