@@ -204,6 +204,26 @@ def jump_path(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
     return path[::-1]
 
 
+def check_free(node: Node, registered: Mapping[str, Node]) -> None:
+    """Refuse a node whose name or address is another's.
+
+    :param registered: every registered node by name; the node itself, by name and address, may be among them
+    :raises InputError: naming who has it
+    """
+
+    def way(of: Node) -> tuple[str, int, str | None]:
+        return of.host, of.port, of.jump_node
+
+    known = registered.get(node.name)
+    if known and way(known) != way(node):
+        wrong = f"{quote(node.name)} is registered at {known.host} port {known.port}"
+        raise InputError("name", wrong, "another name, or remove_node first")
+    for other in registered.values():
+        if other.name != node.name and way(other) == way(node):
+            wrong = f"{node.host} port {node.port} is registered as {quote(other.name)}"
+            raise InputError("host", wrong, "another address, or remove_node first")
+
+
 def select(nodes: Iterable[Node], names: Iterable[str] = (), groups: Iterable[str] = ()) -> list[Node]:
     """Return the nodes named, or in one of the groups; all where neither is given.
 

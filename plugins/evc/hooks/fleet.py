@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged, InputError
-from evc.fleet.nodes import Node, make_node, quote, select
+from evc.fleet.nodes import Node, check_free, jump_path, make_node, quote, select
 from evc.fleet.settings import Settings
 from evc.fleet.ticks import Ticks
 from evc.hooks.inventory import import_nodes, read_inventory, write_inventory
@@ -143,7 +143,8 @@ class FleetHook:
         node = make_node(given)
         registered = {known.name: known for known in self.nodes()}
         known = registered.get(node.name)
-        self._check_address(node, registered)
+        check_free(node, registered)
+        jump_path(node, {**registered, node.name: node})
         if known and node.host_key is None:
             node = replace(node, host_key=known.host_key)
         outcome = self._contact(node, known, registered)
@@ -163,26 +164,6 @@ class FleetHook:
             "%s: %s as node %d", node.name, "registered" if created else "already registered, renewed", node_id
         )
         return {"name": node.name, "id": node_id, "created": created}
-
-    def _check_address(self, node: Node, registered: Mapping[str, Node]) -> None:
-        """Refuse before anything is contacted what the database would refuse afterwards."""
-        known = registered.get(node.name)
-        way = (node.host, node.port, node.jump_node)
-        if known and (known.host, known.port, known.jump_node) != way:
-            raise InputError(
-                "name",
-                f"{quote(node.name)} is registered at {known.host} port {known.port}",
-                "another name, or remove_node first",
-            )
-        for other in registered.values():
-            if other.name != node.name and (other.host, other.port, other.jump_node) == way:
-                raise InputError(
-                    "host",
-                    f"{node.host} port {node.port} is registered as {quote(other.name)}",
-                    "another address, or remove_node first",
-                )
-        if node.jump_node and node.jump_node not in registered:
-            raise InputError("jump_node", f"{quote(node.jump_node)} is not registered", "the name of a registered node")
 
     def _contact(self, node: Node, known: Node | None, registered: Mapping[str, Node]) -> Any:
         try:
