@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from demo.state import State, default_state
@@ -40,9 +41,13 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         arguments.run(default_state(), arguments)
+        sys.stdout.flush()
     except EvcError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # who read our lines has gone; what is left of them must not be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("\ndemo: stopped waiting; make demo goes on from here, make demo-stop ends what runs", file=sys.stderr)
         return 130

@@ -8,10 +8,8 @@ import shlex
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from demo.process import find
 from demo.server import ADDRESS, login
 from demo.state import PROJECT, DemoError, State, write_private
 
@@ -125,26 +123,19 @@ def start(state: State, port: int) -> subprocess.Popen[bytes]:
     no_proxy = ",".join(filter(None, (own.get("no_proxy") or own.get("NO_PROXY"), _NO_PROXY)))
     values = environment(state, port)
     write_env_file(state, values)
-    with state.log(PART).open("wb") as log:
-        started = subprocess.Popen(
-            [airflow, "standalone"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=state.airflow_home,
-            env={
-                **own,
-                **values,
-                "PATH": f"{programs}{os.pathsep}{own.get('PATH', os.defpath)}",
-                "PYTHONUNBUFFERED": "1",
-                "PYTHONWARNINGS": "ignore::DeprecationWarning",
-                "NO_COLOR": "1",
-                "NO_PROXY": no_proxy,
-                "no_proxy": no_proxy,
-            },
-            start_new_session=True,
-        )
-    process = find(started.pid)
-    if process:
-        state.write_record(PART, {**asdict(process), "port": port})
-    return started
+    launched = state.launch(
+        PART,
+        [airflow, "standalone"],
+        {
+            **own,
+            **values,
+            "PATH": f"{programs}{os.pathsep}{own.get('PATH', os.defpath)}",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",
+            "NO_COLOR": "1",
+            "NO_PROXY": no_proxy,
+            "no_proxy": no_proxy,
+        },
+    )
+    state.write_port(PART, launched.pid, port)
+    return launched

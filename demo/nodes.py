@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from demo.process import is_running, stop
+from demo.process import stop
 from demo.server import ADDRESS
-from demo.state import PROJECT, DemoError, State
+from demo.state import DemoError, State
 
 START_TIMEOUT_S = 30.0
 PORTS = range(2201, 2300)
@@ -54,23 +54,15 @@ def _answers(port: int) -> bool:
 
 
 def _running_port(state: State, node: DemoNode) -> int | None:
-    known, record = state.started(node.name), state.record(node.name)
-    port = record.get("port")
-    return port if known and is_running(known) and isinstance(port, int) and _answers(port) else None
+    port = state.running_port(node.name)
+    return port if port and _answers(port) else None
 
 
 def _start(state: State, node: DemoNode, ports: Sequence[int]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "demo", "node", node.name, *map(str, ports)]
-    with state.log(node.name).open("wb") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=PROJECT,
-            env={"EVC_STATE": str(state.folder), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
+    return state.launch(
+        node.name, command, {"EVC_STATE": str(state.folder), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    )
 
 
 def _wait(state: State, node: DemoNode, child: subprocess.Popen[bytes]) -> int:
@@ -78,9 +70,8 @@ def _wait(state: State, node: DemoNode, child: subprocess.Popen[bytes]) -> int:
     while time.monotonic() < deadline:
         if child.poll() is not None:
             raise DemoError(f"node {node.name} ended at its start: {state.log_end(node.name, lines=1)}")
-        known = state.started(node.name)
         port = _running_port(state, node)
-        if known and known.pid == child.pid and port:
+        if port:
             return port
         time.sleep(0.05)
     raise DemoError(f"node {node.name} did not start within {START_TIMEOUT_S:.0f} s: see {state.log(node.name)}")

@@ -57,13 +57,6 @@ def find(pid: int) -> Process | None:
     return row.process if row else None
 
 
-def current() -> Process:
-    """Return this process."""
-    this = find(os.getpid())
-    assert this
-    return this
-
-
 def is_running(process: Process) -> bool:
     """Whether it is still that process."""
     return find(process.pid) == process

@@ -13,13 +13,12 @@ import struct
 import sys
 import termios
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import asyncssh
 
-from demo import process
 from demo.state import DemoError, State
 
 Channel: TypeAlias = asyncssh.SSHServerProcess[bytes]
@@ -214,7 +213,7 @@ async def _serve(state: State, name: str, ports: Sequence[int]) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    state.write_record(name, {**asdict(process.current()), "port": server.get_port()})
+    state.write_port(name, os.getpid(), server.get_port())
     await stopped.wait()
     server.close()
     # commands that run are ended as their channels close

@@ -6,16 +6,17 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 
-from demo.process import Process
+from demo.process import Process, find, is_running
 from evc.errors import EvcError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -94,11 +95,42 @@ class State:
             return {}
         return record if isinstance(record, dict) else {}
 
+    def launch(
+        self, part: str, command: Sequence[str | Path], environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Start ``part`` in a session of its own, so that it outlives this process, and note which process it is."""
+        with self.log(part).open("wb") as log:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=PROJECT,
+                env=environment,
+                start_new_session=True,
+            )
+        process = find(child.pid)
+        if process:
+            self.write_record(part, asdict(process))
+        return child
+
     def started(self, part: str) -> Process | None:
         """Return the process that ``part`` was started as, whether it still runs or not; None where it never was."""
         record = self.record(part)
         pid, started = record.get("pid"), record.get("started")
         return Process(pid, started) if isinstance(pid, int) and isinstance(started, str) else None
+
+    def write_port(self, part: str, pid: int, port: int) -> None:
+        """Note where process ``pid``, which is ``part``, listens."""
+        self.write_record(f"{part}.port", {"pid": pid, "port": port})
+
+    def running_port(self, part: str) -> int | None:
+        """Return where ``part`` listens; None where it does not run, or has not said so yet."""
+        known, record = self.started(part), self.record(f"{part}.port")
+        port = record.get("port")
+        if known and is_running(known) and record.get("pid") == known.pid and isinstance(port, int):
+            return port
+        return None
 
     def log_end(self, part: str, lines: int) -> str:
         """Return the last lines that ``part`` printed."""

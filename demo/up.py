@@ -13,7 +13,6 @@ from demo import airflow
 from demo.api import Api, NotFound
 from demo.down import stop_parts
 from demo.nodes import FLEET, start_nodes
-from demo.process import is_running
 from demo.server import ADDRESS
 from demo.state import PROJECT, DemoError, State
 from evc.cli import NODE_SAMPLES, print_table
@@ -64,15 +63,15 @@ def _healthy(api: Api) -> bool | None:
     return None
 
 
-def _api(state: State, port: object) -> Api:
+def _api(state: State, port: int) -> Api:
     return Api(f"http://{ADDRESS}:{port}", "admin", state.secrets()["password"])
 
 
 def _running_airflow(state: State) -> Api | None:
-    known = state.started(airflow.PART)
-    if not known or not is_running(known):
+    port = state.running_port(airflow.PART)
+    if port is None:
         return None
-    api = _api(state, state.record(airflow.PART)["port"])
+    api = _api(state, port)
     try:
         wait_until(lambda: _healthy(api), ADOPT_TIMEOUT_S, "the Airflow that runs already")
     except DemoError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from demo.process import Process, current, family, find, is_running, stop
+from demo.process import Process, family, find, is_running, stop
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 
 def _started(pid: int) -> str:
     found = find(pid)
-    return found.started if found else current().started
+    return found.started if found else _process(os.getpid()).started
 
 
 def _shell(started: list[subprocess.Popen[str]], script: str) -> subprocess.Popen[str]:
@@ -91,7 +91,7 @@ def test_a_name_with_parentheses_and_spaces_is_read(started: list[subprocess.Pop
     started.append(child)
     assert _line(child) == "ready"
     assert is_running(_process(child.pid))
-    assert _process(child.pid) in family([current()])
+    assert _process(child.pid) in family([_process(os.getpid())])
 
 
 def test_children_and_their_sessions_belong_to_the_family(started: list[subprocess.Popen[str]]) -> None:
@@ -128,6 +128,6 @@ def test_what_a_dead_root_left_in_its_session_is_found_and_ended(started: list[s
 
 def test_what_began_before_a_root_is_not_of_it() -> None:
     # the session of this test run is older than a process that claims to lead it
-    this = current()
+    this = _process(os.getpid())
     later = Process(os.getsid(0), f"{this.started.partition('/')[0]}/{10**15}")
     assert this not in family([later])
