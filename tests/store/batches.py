@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
 
+from evc.fleet.nodes import Node
 from evc.store.database import open_engine, upgrade
+from evc.store.nodes import store_node
 from evc.store.tables import nodes
-from evc.store.writer import Batch
+from evc.store.writer import Batch, write
 
 TS = 1_700_000_000
 
@@ -45,6 +47,16 @@ def upgrade_url(url: str) -> tuple[str | None, str]:
     engine = open_engine(url)
     try:
         return upgrade(engine)
+    finally:
+        engine.dispose()
+
+
+def store_node_at(url: str, name: str, host: str, ts: int) -> tuple[int, bool]:
+    """Store one node, in whatever process this runs."""
+    engine = open_engine(url)
+    try:
+        with engine.begin() as connection:
+            return store_node(connection, Node(name, host), ts)
     finally:
         engine.dispose()
 
@@ -113,3 +125,12 @@ def sweep_batch(ids: list[int], ts: int = TS) -> Batch:
         for table, rows in details(node_id, ts).items():
             tables.setdefault(table, []).extend(rows)
     return Batch(tables, [{"id": node_id, "last_seen_ts": ts, "status": "up"} for node_id in ids])
+
+
+def write_sweeps(url: str, ids: list[int], sweeps: int) -> int:
+    """Write sweeps of the nodes ``ids``, in whatever process this runs; returns the rows written."""
+    engine = open_engine(url)
+    try:
+        return sum(write(engine, sweep_batch(ids, TS + 30 * sweep)) for sweep in range(sweeps))
+    finally:
+        engine.dispose()

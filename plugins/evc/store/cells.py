@@ -8,8 +8,9 @@ and end at the column's length. By column, not by value: a list comprehension ov
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable
-from math import inf, isfinite
+from math import isfinite
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, SmallInteger, String
@@ -18,6 +19,7 @@ Values = list[Any]
 Clean = Callable[[Values], Values]
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_HUGE = sys.float_info.max
 _UNBOUNDED = 1_000_000  # characters; a TEXT column takes more, but nothing sensible is longer
 
 
@@ -58,7 +60,7 @@ def _one(clean: Clean, value: Any) -> Any:
 
 
 def _floats(values: Values) -> Values:
-    return [value if value is not None and -inf < value < inf else None for value in values]
+    return [float(value) if value is not None and -_HUGE <= value <= _HUGE else None for value in values]
 
 
 def _integers(low: int, high: int) -> Clean:
