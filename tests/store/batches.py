@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
@@ -9,6 +11,7 @@ from sqlalchemy import Connection, Engine, insert
 from evc.fleet.nodes import Node
 from evc.store.database import open_engine, upgrade
 from evc.store.nodes import store_node
+from evc.store.spool import Spool
 from evc.store.tables import nodes
 from evc.store.writer import Batch, write
 
@@ -134,3 +137,23 @@ def write_sweeps(url: str, ids: list[int], sweeps: int) -> int:
         return sum(write(engine, sweep_batch(ids, TS + 30 * sweep)) for sweep in range(sweeps))
     finally:
         engine.dispose()
+
+
+def put_sweeps(folder: str, ids: list[int], sweeps: int) -> None:
+    """Put sweeps of the nodes ``ids`` into a spool, in whatever process this runs."""
+    spool = Spool(Path(folder), 100_000_000)
+    for sweep in range(sweeps):
+        spool.put(sweep_batch(ids, TS + 30 * sweep))
+
+
+def drain_into(folder: str, url: str, seconds: float) -> int:
+    """Drain a spool into a database, at least once and for so long; returns the number of batches."""
+    engine = open_engine(url)
+    spool = Spool(Path(folder), 100_000_000)
+    drained = spool.drain(lambda batch: write(engine, batch))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        drained += spool.drain(lambda batch: write(engine, batch))
+        time.sleep(0.01)
+    engine.dispose()
+    return drained
