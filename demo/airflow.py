@@ -10,10 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from demo.api import Api
+from demo.process import family, listens
+from demo.progress import say, wait_until
 from demo.server import ADDRESS, login
 from demo.state import PROJECT, DemoError, State, write_private
 
 PART = "airflow"
+START_TIMEOUT_S = 180.0
+# how long one that runs already may take to be healthy before it is replaced: it may only just have been started
+ADOPT_TIMEOUT_S = 60.0
 PORTS = range(8080, 8180)
 # the user's own environment stays, but no other Airflow's or EVC's settings, and no proxy before loopback
 _FOREIGN = ("AIRFLOW", "EVC_")
@@ -113,8 +119,7 @@ def write_env_file(state: State, values: dict[str, str]) -> Path:
     return path
 
 
-def start(state: State, port: int) -> subprocess.Popen[bytes]:
-    """Start ``airflow standalone`` on ``port``, in a session of its own."""
+def _launch(state: State, port: int) -> subprocess.Popen[bytes]:
     programs = state.folder / "bin"
     airflow = programs / "airflow"
     write_private(airflow, _WRAPPER.format(airflow=shlex.quote(str(Path(sys.executable).with_name("airflow")))))
@@ -139,3 +144,69 @@ def start(state: State, port: int) -> subprocess.Popen[bytes]:
     )
     state.write_port(PART, launched.pid, port)
     return launched
+
+
+class _PortLost(DemoError):
+    """Another program took Airflow's port before Airflow did."""
+
+
+def _ready(state: State, api: Api, port: int) -> bool | None:
+    """Return True once the Airflow that answers is ours and healthy. :raises _PortLost: it is another's"""
+    known = state.started(PART)
+    ours = listens(family([known]), port) if known else None
+    if ours is False:
+        raise _PortLost(f"port {port} was taken by another program")
+    health = api.health() if ours else None
+    if health and all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor")):
+        return True
+    return None
+
+
+def _api(state: State, port: int) -> Api:
+    return Api(f"http://{ADDRESS}:{port}", "admin", state.secrets()["password"])
+
+
+def _running(state: State) -> Api | None:
+    port = state.running_port(PART)
+    if port is None:
+        return None
+    api = _api(state, port)
+    try:
+        wait_until(lambda: _ready(state, api, port), ADOPT_TIMEOUT_S, "the Airflow that runs already")
+    except DemoError:
+        say("the Airflow that runs is not healthy: starting it again")
+        return None
+    say(f"Airflow runs already at {api.url}")
+    return api
+
+
+def _start(state: State) -> Api:
+    state.stop(PART)
+    port = free_port()
+    if port != PORTS[0]:
+        say(f"port {PORTS[0]} is taken: Airflow gets port {port}")
+    launched, api = _launch(state, port), _api(state, port)
+    say("starting Airflow")
+
+    def ready() -> bool | None:
+        if launched.poll() is not None:
+            raise DemoError(f"Airflow ended at its start:\n{state.log_end(PART, lines=15)}")
+        return _ready(state, api, port)
+
+    wait_until(ready, START_TIMEOUT_S, f"Airflow; its log is {state.log(PART)}")
+    say(f"Airflow is healthy at {api.url}")
+    return api
+
+
+def start_airflow(state: State) -> Api:
+    """Start Airflow unless it runs, and wait until it is healthy.
+
+    :raises DemoError: it ended, or did not become healthy
+    """
+    api = _running(state)
+    while api is None:
+        try:
+            api = _start(state)
+        except _PortLost as error:
+            say(f"{error}: starting again")
+    return api

@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from demo import airflow
 from demo.nodes import FLEET
-from demo.process import family, stop
-from demo.state import DemoError, State
-
-
-def stop_parts(state: State, *parts: str) -> int:
-    """End ``parts`` with all their descendants; return how many processes that were.
-
-    :raises DemoError: some would not end
-    """
-    roots = [root for part in parts if (root := state.started(part))]
-    count = len(family(roots))
-    left = stop(roots)
-    if left:
-        raise DemoError(f"these processes did not end: {' '.join(str(process.pid) for process in left)}")
-    return count
+from demo.state import State
 
 
 def down(state: State) -> None:
@@ -30,5 +16,5 @@ def down(state: State) -> None:
         print(f"nothing to stop: there is no {state.folder}")
         return
     with state.locked():
-        count = stop_parts(state, airflow.PART, *(node.name for node in FLEET))
+        count = state.stop(airflow.PART, *(node.name for node in FLEET))
     print(f"stopped {count} processes; the data stay in {state.folder}")

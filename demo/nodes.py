@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from demo.process import stop
 from demo.server import ADDRESS
 from demo.state import DemoError, State
 
@@ -90,9 +89,7 @@ def start_nodes(state: State, registered: Mapping[str, int]) -> dict[str, int]:
         if port is not None and registered.get(node.name, port) == port:
             ports[node.name] = port
             continue
-        known = state.started(node.name)
-        if known:
-            stop([known], patience_s=5)
+        state.stop(node.name)
         free = PORTS[index :: len(FLEET)]  # no two nodes try the same one
         started[node] = _start(state, node, [registered[node.name]] if node.name in registered else free)
     return ports | {node.name: _wait(state, node, child) for node, child in started.items()}

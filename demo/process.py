@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,35 @@ def family(roots: Iterable[Process]) -> set[Process]:
         found |= more
         known |= {process.pid: process for process in more}
     return found
+
+
+def _listening_sockets(port: int) -> set[str]:
+    """Return the sockets that listen at ``port`` of any address of this machine, as /proc/PID/fd names them."""
+    found = set()
+    for table in (_PROC / "net/tcp", _PROC / "net/tcp6"):  # the second is missing where there is no IPv6
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{rest[5]}]")
+    return found
+
+
+def _open_files(process: Process) -> Iterator[str]:
+    with suppress(OSError):
+        for entry in (_PROC / str(process.pid) / "fd").iterdir():
+            with suppress(OSError):
+                yield str(entry.readlink())
+
+
+def listens(processes: Iterable[Process], port: int) -> bool | None:
+    """Whether one of ``processes`` listens at ``port``; None where nobody does.
+
+    Source: ``/proc/net/tcp``, proc_net_tcp(5).
+    """
+    sockets = _listening_sockets(port)
+    if not sockets:
+        return None
+    return any(name in sockets for process in processes for name in _open_files(process))
 
 
 def _send(process: Process, number: signal.Signals) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncssh
 
-from demo.process import Process, find, is_running
+from demo.process import Process, family, find, is_running, stop
 from evc.errors import EvcError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -131,6 +131,18 @@ class State:
         if known and is_running(known) and record.get("pid") == known.pid and isinstance(port, int):
             return port
         return None
+
+    def stop(self, *parts: str) -> int:
+        """End ``parts`` with all that came of them; return how many processes that were.
+
+        :raises DemoError: some would not end
+        """
+        roots = [root for part in parts if (root := self.started(part))]
+        count = len(family(roots))
+        left = stop(roots)
+        if left:
+            raise DemoError(f"these processes did not end: {' '.join(str(process.pid) for process in left)}")
+        return count
 
     def log_end(self, part: str, lines: int) -> str:
         """Return the last lines that ``part`` printed."""

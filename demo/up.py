@@ -4,107 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Engine
 
-from demo import airflow
+from demo.airflow import start_airflow
 from demo.api import Api, NotFound
-from demo.down import stop_parts
 from demo.nodes import FLEET, start_nodes
-from demo.server import ADDRESS
+from demo.progress import say, wait_until
 from demo.state import PROJECT, DemoError, State
 from evc.cli import NODE_SAMPLES, print_table
 from evc.store.database import embedded_url, open_engine, reporting, upgrade
 from evc.store.nodes import list_nodes
 from evc.store.samples import latest_samples
 
-T = TypeVar("T")
-
-START_TIMEOUT_S = 180.0
+PARSE_TIMEOUT_S = 120.0
 RUN_TIMEOUT_S = 120.0
-# a scheduler that a broken end left behind: how long it may take to be healthy before it is replaced
-ADOPT_TIMEOUT_S = 45.0
 ON_DEMAND = ("register_node", "remove_node", "import_inventory", "locate_nodes")
 TELEMETRY = "collect_telemetry"
-_BEGUN = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Print one line of progress with the seconds since the start."""
-    print(f"{time.monotonic() - _BEGUN:6.1f} s  {text}", flush=True)
-
-
-def wait_until(ready: Callable[[], T | None], timeout_s: float, what: str) -> T:
-    """Return the first answer of ``ready`` that is not None; say every 10 s what is waited for.
-
-    :raises DemoError: none came in time
-    """
-    begun = said = time.monotonic()
-    while (answer := ready()) is None:
-        now = time.monotonic()
-        if now - begun > timeout_s:
-            raise DemoError(f"waited {timeout_s:.0f} s for {what}")
-        if now - said > 10:
-            say(f"... waiting for {what}")
-            said = now
-        time.sleep(0.5)
-    return answer
-
-
-# -- Airflow -----------------------------------------------------------------------------------------------------------
-
-
-def _healthy(api: Api) -> bool | None:
-    health = api.health()
-    if health and all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor")):
-        return True
-    return None
-
-
-def _api(state: State, port: int) -> Api:
-    return Api(f"http://{ADDRESS}:{port}", "admin", state.secrets()["password"])
-
-
-def _running_airflow(state: State) -> Api | None:
-    port = state.running_port(airflow.PART)
-    if port is None:
-        return None
-    api = _api(state, port)
-    try:
-        wait_until(lambda: _healthy(api), ADOPT_TIMEOUT_S, "the Airflow that runs already")
-    except DemoError:
-        say("the Airflow that runs is not healthy: starting it again")
-        return None
-    return api
-
-
-def start_airflow(state: State) -> Api:
-    """Start Airflow unless it runs, and wait until it is healthy.
-
-    :raises DemoError: it ended, or did not become healthy
-    """
-    api = _running_airflow(state)
-    if api:
-        say(f"Airflow runs already at {api.url}")
-        return api
-    stop_parts(state, airflow.PART)
-    port = airflow.free_port()
-    if port != airflow.PORTS[0]:
-        say(f"port {airflow.PORTS[0]} is taken: Airflow gets port {port}")
-    started = airflow.start(state, port)
-    say("starting Airflow")
-    new = _api(state, port)
-
-    def ready() -> bool | None:
-        if started.poll() is not None:
-            raise DemoError(f"Airflow ended at its start:\n{state.log_end(airflow.PART, lines=15)}")
-        return _healthy(new)
-
-    wait_until(ready, START_TIMEOUT_S, f"Airflow; its log is {state.log(airflow.PART)}")
-    say(f"Airflow is healthy at {new.url}")
-    return new
 
 
 def _wait_for_dags(api: Api, dag_ids: Sequence[str]) -> None:
@@ -120,7 +38,7 @@ def _wait_for_dags(api: Api, dag_ids: Sequence[str]) -> None:
             return None
         return True
 
-    wait_until(parsed, START_TIMEOUT_S, "the DAGs")
+    wait_until(parsed, PARSE_TIMEOUT_S, "the DAGs")
 
 
 def run_dag(api: Api, dag_id: str, confs: Sequence[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from demo.process import Process, family, find, is_running, stop
+from demo.process import Process, family, find, is_running, listens, stop
 
 
 @pytest.fixture
@@ -131,3 +132,16 @@ def test_what_began_before_a_root_is_not_of_it() -> None:
     this = _process(os.getpid())
     later = Process(os.getsid(0), f"{this.started.partition('/')[0]}/{10**15}")
     assert this not in family([later])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1"])
+def test_who_listens_at_a_port_is_known(started: list[subprocess.Popen[str]], address: str) -> None:
+    other = _process(_shell(started, "exec sleep 60").pid)
+    family_of = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family_of) as server:
+        server.bind((address, 0))
+        port = server.getsockname()[1]
+        assert listens([_process(os.getpid())], port) is None
+        server.listen()
+        assert listens([other, _process(os.getpid())], port) is True
+        assert listens([other], port) is False
