@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from evc.errors import CredentialsError, DatabaseAway, SchemaMismatch
+from evc.errors import CredentialsError, DatabaseAway, SchemaMismatch, SpoolError
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
 from evc.ssh.credentials import Credentials, load_credentials
 from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.nodes import list_nodes, remove_node, store_node
 from evc.store.spool import Spool
-from evc.sweep.run import Collection, Depot, Job, Report, Shard
+from evc.sweep.depot import Depot
+from evc.sweep.run import Collection, Job, Report, Shard
 from tests.servers.sshd import SshServer, free_port
 
 LOG = logging.getLogger("tests.sweep.run")
@@ -237,6 +238,27 @@ def test_a_run_that_begins_while_the_database_is_away_sweeps_the_nodes_last_know
 def test_without_any_known_node_the_database_s_own_error_comes_out(bench: Bench) -> None:
     with pytest.raises(DatabaseAway, match="refused"):
         Bench(away(), bench.folder, bench.server).run()
+
+
+def test_a_disk_that_is_full_while_the_database_is_away_loses_nothing_that_memory_can_hold(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.register(bench.server.node())
+    bench.spool.max_bytes = 1  # as if the disk had no room: the spool takes nothing
+
+    async def main() -> Report:
+        running = asyncio.create_task(bench.collection(Ticks(int(time.time()) + 1, 2, 4)).run())
+        await asyncio.sleep(0.5)
+        with locked(bench.folder):
+            await asyncio.sleep(3)
+        return await running
+
+    report = asyncio.run(main())
+    assert report.batches_spooled >= 1
+    assert "are held in memory only" in caplog.text
+    assert bench.rows("SELECT count(*) FROM node_samples") == [(4,)]
+    with locked(bench.folder), pytest.raises(SpoolError, match="1 sweeps are lost"):
+        bench.run(run_id="next")
 
 
 def test_a_database_of_another_version_stops_the_run_at_once(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged, InputError
+from evc.fleet.log import Log
 from evc.fleet.nodes import Node, check_free, jump_path, make_node, quote, select
 from evc.fleet.settings import Settings
 from evc.fleet.ticks import Ticks
@@ -20,14 +21,21 @@ from evc.hooks.inventory import import_nodes, read_inventory, write_inventory
 from evc.hooks.metrics import MetricsHook
 from evc.hooks.nodes import NodesHook
 from evc.hooks.settings import hosts_ini, settings, state_folder
+from evc.places import gazetteer
+from evc.places.locate import Located, locate
+from evc.places.nominatim import Nominatim
+from evc.places.pace import Pace
+from evc.places.place import Place
 from evc.store.database import check_schema, reporting
-from evc.store.events import record_event
-from evc.store.nodes import find_node, list_nodes, node_rows, remove_node, store_node
+from evc.store.events import event_rows, record_event
+from evc.store.geocodes import Geocode, find_geocode, store_geocode
+from evc.store.nodes import find_node, list_nodes, node_rows, nodes_to_locate, remove_node, set_location, store_node
 from evc.store.spool import Spool
 from evc.store.sweeps import count_sweeps
 from evc.store.writer import Batch, write
 from evc.sweep.contact import first_contact, with_id
-from evc.sweep.run import Collection, Depot, Job, Log, Report, Shard
+from evc.sweep.depot import Depot
+from evc.sweep.run import Collection, Job, Report, Shard
 
 SPOOL_FOLDER = "spool"
 
@@ -222,6 +230,61 @@ class FleetHook:
         counts = {name: len(getattr(outcome, name)) for name in ("added", "changed", "unchanged", "refused")}
         self.log.info("%s: %s", path, ", ".join(f"{count} {name}" for name, count in counts.items()))
         return counts
+
+    def locate(self, name: str | None = None) -> dict[str, int]:
+        """Find nodes' addresses on the map; returns how many addresses each source answered, and how many nobody did.
+
+        :param name: only this node; None means all that have an address but no exact place
+        """
+        with reporting(), self.engine.connect() as connection:
+            wanted = [node for node in nodes_to_locate(connection) if name in (None, node.name)]
+        counts = dict.fromkeys(("nominatim", "gazetteer", "unknown"), 0)
+        answers = locate(
+            [node.address for node in wanted if node.address],
+            self._known_geocode,
+            self._nominatim(),
+            gazetteer.find,
+            now_ts=int(time.time()),
+            log=self.log,
+        )
+        for located in answers:
+            self._place([node for node in wanted if node.address == located.address], located)
+            counts[located.place.source if located.place else "unknown"] += 1
+        self.log.info(
+            "%d addresses: %s", sum(counts.values()), ", ".join(f"{count} {name}" for name, count in counts.items())
+        )
+        return counts
+
+    def _nominatim(self) -> Callable[[str], Place | None] | None:
+        if not self.settings.nominatim_url:
+            self.log.info("[evc] nominatim_url is empty: offline gazetteer only")
+            return None
+        return Nominatim(self.settings.nominatim_url, Pace(self.folder / "nominatim.pace")).find
+
+    def _known_geocode(self, address: str) -> Geocode | None:
+        with reporting(), self.engine.connect() as connection:
+            return find_geocode(connection, address)
+
+    def _place(self, nodes: list[Node], located: Located) -> None:
+        """Keep one answer for the nodes at that address; where nobody knows it, say so once in each node's events."""
+        place, ts = located.place, int(time.time())
+        with reporting(), self.engine.begin() as connection:
+            if place and located.fresh:
+                store_geocode(connection, located.address, place.latitude, place.longitude, place.source, ts)
+            for node in nodes:
+                if node.id is None:
+                    continue
+                if place:
+                    set_location(connection, node.id, place.latitude, place.longitude, place.source)
+                elif not event_rows(connection, node=node.name, kind="not_located", limit=1):
+                    message = f"nobody knows the address {quote(located.address)}"
+                    record_event(connection, node.id, "not_located", "warning", message, ts)
+        names = ", ".join(node.name for node in nodes)
+        if place:
+            detail = f" ({place.precision} {place.name})" if place.name else ""
+            self.log.info("%s: %.4f, %.4f from %s%s", names, place.latitude, place.longitude, place.source, detail)
+        else:
+            self.log.warning("%s: nobody knows the address %s", names, quote(located.address))
 
 
 def _remove(connection: Connection, name: str, ts: int) -> int:

@@ -50,8 +50,9 @@ def find_node(connection: Connection, name: str) -> Node | None:
 
 
 def nodes_to_locate(connection: Connection) -> list[Node]:
-    """Return the registered nodes, by name, that have an address but no place on the map."""
-    query = select(*_GIVEN).where(_REGISTERED, nodes.c.address.is_not(None), nodes.c.latitude.is_(None))
+    """Return the registered nodes, by name, that have an address but no place on the map, or a coarse one."""
+    coarse = or_(nodes.c.latitude.is_(None), nodes.c.location_source == "gazetteer")
+    query = select(*_GIVEN).where(_REGISTERED, nodes.c.address.is_not(None), coarse)
     return [_node(row) for row in connection.execute(query.order_by(nodes.c.name)).mappings()]
 
 

@@ -1,43 +1,22 @@
-"""The sweeps of one task: kept ticks, one writer, and a spool while the database is away."""
+"""The sweeps of one task: kept ticks, and one writer."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from sqlalchemy import Engine
-
-from evc.errors import CredentialsError, DatabaseAway, DatabaseError, DatabaseReadOnly
+from evc.errors import CredentialsError
+from evc.fleet.log import Log
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
 from evc.ssh.pool import CredentialsOf, Pool
-from evc.store.database import check_schema, reporting
-from evc.store.nodes import list_nodes
-from evc.store.spool import Spool
-from evc.store.writer import Batch, readings, write
+from evc.store.writer import Batch
+from evc.sweep.depot import Depot
 from evc.sweep.reading import Memory
 from evc.sweep.sweeper import Sweeper, SweepResult
-
-
-class Log(Protocol):
-    """Where a task's lines go: Airflow's task log, or a logger of the standard library."""
-
-    def info(self, event: str, *args: Any) -> Any:
-        """What a reader wants to follow."""
-
-    def warning(self, event: str, *args: Any) -> Any:
-        """What a reader should look at."""
-
-    def error(self, event: str, *args: Any) -> Any:
-        """What someone has to mend."""
-
-
-NODES_SNAPSHOT = "nodes.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,107 +65,6 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Return the numbers, JSON-able."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "faults"}
-
-
-class Depot:
-    """The metrics database as one task sees it: reads the nodes, writes batches, spools while it is away.
-
-    :param on_pinned: called after host keys that a sweep pinned were written
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        spool: Spool,
-        state_folder: Path,
-        log: Log,
-        on_pinned: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._engine = engine
-        self._spool = spool
-        self._snapshot = state_folder / NODES_SNAPSHOT
-        self._log = log
-        self._on_pinned = on_pinned
-        self.nodes: list[Node] = []
-        self.away: DatabaseError | None = None
-
-    def open(self) -> dict[int, Memory]:
-        """Read nodes and memories; where the database is away, the nodes as they were last known.
-
-        :raises DatabaseError: another version's schema, or away and no node was ever known
-        """
-        try:
-            with reporting():
-                check_schema(self._engine)
-                with self._engine.connect() as connection:
-                    self.nodes = list_nodes(connection)
-                    memories = {key: Memory.from_row(row) for key, row in readings(connection).items()}
-        except (DatabaseAway, DatabaseReadOnly) as error:
-            self.away = error
-            self.nodes = self._last_known(error)
-            return {node.id: Memory.assumed_up() for node in self.nodes if node.id is not None}
-        self._remember_nodes()
-        return memories
-
-    def store(self, batch: Batch) -> bool:
-        """Write ``batch`` and then what waits; where that can't be, keep it on disk. Returns whether it was written.
-
-        :raises SpoolError: neither database nor disk takes it
-        """
-        try:
-            write(self._engine, batch)
-            self.drain()
-            self._refresh_nodes()
-        except (DatabaseAway, DatabaseReadOnly) as error:
-            self.away = error
-            self._spool.put(batch)
-            waiting = self._spool.waiting()
-            self._log.warning("%s; %d batches (%d kB) wait in the spool", error, waiting.batches, waiting.bytes // 1000)
-            return False
-        self.away = None
-        if any("host_key" in node for node in batch.nodes):
-            self._on_pinned()
-        return True
-
-    def drain(self) -> int:
-        """Write what waits in the spool, oldest first; returns how many batches."""
-        written = self._spool.drain(lambda batch: write(self._engine, batch))
-        if written:
-            self._log.info("wrote %d batches that had waited in the spool", written)
-        return written
-
-    def waiting(self) -> int:
-        """Return how many batches wait in the spool."""
-        return self._spool.waiting().batches
-
-    def _refresh_nodes(self) -> None:
-        with reporting(), self._engine.connect() as connection:
-            nodes = list_nodes(connection)
-        if nodes != self.nodes:
-            self.nodes = nodes
-            self._remember_nodes()
-
-    def _remember_nodes(self) -> None:
-        """Keep the list for a start while the database is away. It holds no secret: public keys and ids only."""
-        text = json.dumps([{**asdict(node), "labels": dict(node.labels)} for node in self.nodes])
-        temporary = self._snapshot.with_suffix(f".{id(self)}.tmp")
-        try:
-            self._snapshot.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self._snapshot)
-        except OSError as error:
-            self._log.warning(
-                "%s: %s; without it no sweep can begin while the database is away", self._snapshot, error.strerror
-            )
-
-    def _last_known(self, error: DatabaseError) -> list[Node]:
-        try:
-            known = json.loads(self._snapshot.read_text(encoding="utf-8"))
-            nodes = [Node(**{**item, "groups": tuple(item["groups"])}) for item in known]
-        except (OSError, ValueError, TypeError, KeyError):
-            raise error from None
-        self._log.warning("%s; sweeping the %d nodes last known, samples go to the spool", error, len(nodes))
-        return nodes
 
 
 class Collection:
@@ -263,7 +141,7 @@ class Collection:
         await asyncio.wait({done, writer}, return_when=asyncio.FIRST_COMPLETED)
         done.cancel()
         if writer.done():
-            writer.result()  # raises what stopped it: neither database nor disk took a batch
+            writer.result()  # raises what stopped it
 
     def _note(self, index: int, missed: int, result: SweepResult, rows: int, is_written: bool) -> None:
         failures = result.failures
@@ -298,11 +176,7 @@ class Collection:
     def _close(self) -> Report:
         if self.report.faults:
             raise CredentialsError("; ".join(str(fault) for fault in self.report.faults.values()))
-        if self._depot.away:
-            waiting = self._depot.waiting()
-            raise DatabaseAway(
-                f"{self._depot.away}; {waiting} batches wait in the spool and are written when it is back"
-            )
+        self._depot.raise_if_unwritten()
         return self.report
 
 
