@@ -37,9 +37,15 @@ def test_signed_numbers() -> None:
 def test_decimal_numbers() -> None:
     assert decimal("0.07", below=1e6) == 0.07
     assert decimal("12", below=1e6) == 12.0
-    for text in ("nan", "inf", "-1.0", "-inf", "", ".5", "1e309", "1000000", "1" * 40, "0x1p3", "1_0", "1e3", "\u0661.0"):
-        with pytest.raises(ValueError, match="no number"):
-            decimal(text, below=1e6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nan", "inf", "-1.0", "-inf", "", ".5", "1e309", "1000000", "1" * 40, "0x1p3", "1_0", "1e3", "\u0661.0", "1.0\n"],
+)
+def test_what_is_no_decimal_number(text: str) -> None:
+    with pytest.raises(ValueError, match="no number"):
+        decimal(text, below=1e6)
 
 
 def test_names_are_bounded_and_print() -> None:
