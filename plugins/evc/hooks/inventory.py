@@ -73,7 +73,7 @@ def _login(credentials: Credentials) -> Login:
 
 
 def _check_writable(hosts_ini: Path) -> None:
-    where = f"hosts_ini {quote(str(hosts_ini))}"
+    where = f"hosts_ini {str(hosts_ini)!r}"
     if hosts_ini.is_dir():
         raise InputError(where, "is a folder", "the path of a file, e.g. that folder and hosts.ini in it")
     if not hosts_ini.parent.is_dir():
@@ -96,7 +96,7 @@ def _file_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         wrong = f"cannot be used: {error.strerror}"
         raise InputError(
-            f"hosts_ini {quote(str(path))}", wrong, "a file this user may read and write, on a disk with room"
+            f"hosts_ini {str(path)!r}", wrong, "a file this user may read and write, on a disk with room"
         ) from error
 
 
@@ -111,7 +111,7 @@ def _lock(path: Path, timeout_s: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     wrong = f"another process holds it for {timeout_s:g} s"
-                    raise InputError(f"lock {quote(str(path))}", wrong, "one writer at a time") from None
+                    raise InputError(f"lock {str(path)!r}", wrong, "one writer at a time") from None
                 time.sleep(0.02)
         yield
 
@@ -142,7 +142,7 @@ def read_inventory(path: Path, *, timeout_s: float = READ_TIMEOUT_S) -> Imported
     :raises InputError: no readable file of an INI inventory with a host in it; with the line where that is known
     """
     path = path.absolute()
-    where = f"path {quote(str(path))}"
+    where = f"path {str(path)!r}"
     text = _text_of(path, where)
     inventory.check_ranges(text, where)
     done = _ansible_inventory(path, where, timeout_s)
