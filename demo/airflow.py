@@ -17,7 +17,7 @@ from demo.server import ADDRESS, login
 from demo.state import PROJECT, DemoError, State, write_private
 
 PART = "airflow"
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 300.0
 # how long one that runs already may take to be healthy before it is replaced: it may only just have been started
 ADOPT_TIMEOUT_S = 60.0
 PORTS = range(8080, 8180)
