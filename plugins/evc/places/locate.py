@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from evc.errors import GeocodingError
+from evc.fleet.log import Log
 from evc.places.place import Place
 
 MAX_FAILURES = 2
@@ -52,7 +52,7 @@ def locate(
     offline: Callable[[str], Place | None],
     *,
     now_ts: int,
-    log: logging.Logger,
+    log: Log,
 ) -> Iterator[Located]:
     """Yield the place of each different address, one by one: keep each as it comes, the service takes a second for one.
 
