@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,16 +63,17 @@ def ansible(hosts_ini: Path, *arguments: str) -> dict[str, str]:
     argv += ["-e", f"ansible_python_interpreter={sys.executable}"]
     home = hosts_ini.parent.parent.parent / "home"
     home.mkdir(exist_ok=True)
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(home),
-        "LC_ALL": "C.UTF-8",
-        "ANSIBLE_REMOTE_TEMP": str(home),
-        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3s",
-        # a socket's path may have 107 bytes, which pytest's folders exceed
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/evc-test-{os.getpid()}",
-    }
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False, cwd=home, env=environment)
+    # a socket's path may have 107 bytes, which pytest's folders exceed
+    with tempfile.TemporaryDirectory(prefix="evc-") as sockets:
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(home),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_REMOTE_TEMP": str(home),
+            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=3s",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
+        }
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False, cwd=home, env=environment)
     answers = dict(line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line)
     assert answers, done.stderr
     return answers
