@@ -215,6 +215,15 @@ def test_upgrade_twice(empty_url: str) -> None:
     engine.dispose()
 
 
+def test_upgrade_with_nothing_to_do_waits_for_nobody(sqlite_engine: Engine) -> None:
+    ids = store_with_nodes(sqlite_engine, 1)
+    impatient = open_engine(f"{sqlite_engine.url}?timeout=0.2")
+    with sqlite_engine.begin() as other:
+        other.execute(nodes.update().where(nodes.c.id == ids[0]).values(status="up"))
+        assert upgrade(impatient) == (HEAD, HEAD)
+    impatient.dispose()
+
+
 def test_upgrade_keeps_what_else_is_there(empty_url: str) -> None:
     """It may share a database with Airflow, whose migrations have a version table of their own."""
     if empty_url.startswith("sqlite"):

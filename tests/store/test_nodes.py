@@ -176,7 +176,9 @@ def test_where_a_node_is(engine: Engine) -> None:
         node_id, _ = store_node(connection, NODE, TS)
         store_node(connection, Node("no-address", "10.0.0.9"), TS)
         assert nodes_to_locate(connection) == [replace(NODE, id=node_id)]
-        set_location(connection, node_id, 37.2636, 127.0286, "gazetteer")
+        set_location(connection, node_id, 37.26, 127.03, "gazetteer")
+        assert [node.id for node in nodes_to_locate(connection)] == [node_id], "a coarse place can get better"
+        set_location(connection, node_id, 37.2636, 127.0286, "nominatim")
         assert nodes_to_locate(connection) == []
 
 

@@ -249,13 +249,19 @@ def check_schema(engine: Engine) -> None:
 def upgrade(engine: Engine) -> tuple[str | None, str]:
     """Create the tables or bring them to this version; returns the revisions before and after.
 
-    All of it in one transaction, under a lock: a second process waits, then finds nothing to do.
+    All of it in one transaction, under a lock: a second process waits, then finds nothing to do. Where nothing is to
+    do, nothing is locked.
 
     :raises SchemaMismatch: the database is of a newer EVC
     """
     sqlite = engine.dialect.name == "sqlite"
     if sqlite:
-        _create_file(engine)
+        _create_file(Path(str(engine.url.database)))
+    with engine.connect() as connection:
+        if _revision(connection) == HEAD:
+            return HEAD, HEAD
+        if sqlite:
+            connection.execute(text("PRAGMA journal_mode = WAL"))  # kept in the file: readers and a writer do not block
     with engine.begin() as connection:
         connection.execute(text("BEGIN IMMEDIATE" if sqlite else f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
         before = _revision(connection)
@@ -282,11 +288,10 @@ def _refuse_unknown(url: URL, found: str | None) -> None:
     raise SchemaMismatch(f"{database_name(url)}: {wrong}")
 
 
-def _create_file(engine: Engine) -> None:
+def _create_file(file: Path) -> None:
     with suppress(OSError):  # opening it, next, says why
-        Path(str(engine.url.database)).touch()
-    with engine.connect() as connection:
-        connection.execute(text("PRAGMA journal_mode = WAL"))  # kept in the file: readers and a writer do not block
+        if not file.exists():
+            file.touch()
 
 
 def _migrate(connection: Connection) -> None:
