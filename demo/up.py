@@ -17,10 +17,13 @@ from demo.state import PROJECT, DemoError, State
 from evc.cli import NODE_SAMPLES, print_table
 from evc.store.database import embedded_url, open_engine, reporting, upgrade
 from evc.store.nodes import list_nodes
-from evc.store.samples import latest_samples
+from evc.store.samples import sample_rows
 
 PARSE_TIMEOUT_S = 120.0
 RUN_TIMEOUT_S = 120.0
+# storage is read every 5 minutes: how far back the table may look for what the newest sample does not have
+LAST_KNOWN_S = 600
+SAMPLES = 100
 ON_DEMAND = ("register_node", "remove_node", "import_inventory", "locate_nodes")
 TELEMETRY = "collect_telemetry"
 
@@ -78,14 +81,26 @@ def _register(api: Api, engine: Engine, ports: dict[str, int]) -> None:
     run_dag(api, "register_node", [node.conf(ports[node.name]) for node in missing])
 
 
+def _last_known(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the newest sample, and where it has no value because a probe was not due, the newest there is.
+
+    :param rows: of one node, the newest first
+    """
+    known = dict(rows[0])
+    for row in rows[1:]:
+        known |= {key: value for key, value in row.items() if known[key] is None}
+    return known
+
+
 def _fresh_samples(engine: Engine, since_ts: int) -> list[dict[str, Any]] | None:
-    names = {node.name for node in FLEET}
     with reporting(), engine.connect() as connection:
-        samples = [row for row in latest_samples(connection) if row["node"] in names and row["ts"] >= since_ts]
-    down = [row["node"] for row in samples if not row["up"]]
+        samples = [sample_rows(connection, node.name, SAMPLES) for node in FLEET]
+    if not all(rows and rows[0]["ts"] >= since_ts for rows in samples):
+        return None
+    down = [str(rows[0]["node"]) for rows in samples if not rows[0]["up"]]
     if down:
         raise DemoError(f"{', '.join(down)} did not answer: .venv/bin/evc events says why")
-    return samples if len(samples) == len(FLEET) else None
+    return [_last_known([row for row in rows if row["ts"] > since_ts - LAST_KNOWN_S]) for rows in samples]
 
 
 def _collect(api: Api, engine: Engine) -> list[dict[str, Any]]:
@@ -97,7 +112,7 @@ def _collect(api: Api, engine: Engine) -> list[dict[str, Any]]:
 
 def _print_end(state: State, api: Api, samples: list[dict[str, Any]]) -> None:
     print()
-    print_table(sorted(samples, key=lambda row: str(row["node"])), NODE_SAMPLES, sys.stdout)
+    print_table(samples, NODE_SAMPLES, sys.stdout)
     folder = state.folder.relative_to(PROJECT) if state.folder.is_relative_to(PROJECT) else state.folder
     print(f"""
 Airflow   {api.url}   login: {api.user}   password: {api.password}
