@@ -135,6 +135,7 @@ def _launch(state: State, port: int) -> subprocess.Popen[bytes]:
             **own,
             **values,
             "PATH": f"{programs}{os.pathsep}{own.get('PATH', os.defpath)}",
+            "PYTHONPATH": str(PROJECT / "config"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "ignore::DeprecationWarning",
             "NO_COLOR": "1",

@@ -116,7 +116,7 @@ def _print_end(state: State, api: Api, samples: list[dict[str, Any]]) -> None:
     folder = state.folder.relative_to(PROJECT) if state.folder.is_relative_to(PROJECT) else state.folder
     print(f"""
 Airflow   {api.url}   login: {api.user}   password: {api.password}
-          every {TELEMETRY} run sweeps the nodes every 30 s
+          {TELEMETRY} goes on: a sweep of all nodes every 30 s
 samples   .venv/bin/evc samples demo-1
 events    .venv/bin/evc events
 Ansible   .venv/bin/ansible -i {folder}/hosts.ini all -m ping
