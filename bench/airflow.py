@@ -19,10 +19,8 @@ from bench.stage import Stage
 from bench.table import Section
 from demo import airflow
 from demo.api import Api
-from demo.down import stop_parts
 from demo.nodes import FLEET, start_nodes
 from demo.state import DemoError, State
-from demo.up import start_airflow
 from evc.fleet.nodes import make_node
 from evc.ssh.session import key_text
 from evc.store.database import embedded_url, open_engine, upgrade
@@ -132,12 +130,12 @@ def _running_airflow(folder: Path) -> Iterator[_Running]:
     try:
         ports = start_nodes(state, {})
         _store_fleet(state, ports)
-        api = start_airflow(state)
+        api = airflow.start_airflow(state)
         started = state.started(airflow.PART)
         assert started
         yield _Running(api, started.pid, _find(started.pid, "dag-processor"))
     finally:
-        stop_parts(state, airflow.PART, *(node.name for node in FLEET))
+        state.stop(airflow.PART, *(node.name for node in FLEET))
 
 
 def _store_fleet(state: State, ports: dict[str, int]) -> None:
@@ -172,8 +170,8 @@ def _add_run(section: Section, running: _Running, runs: int) -> None:
     section.add("Airflow without a run, same time", idle * WINDOW_S, "s CPU")
     section.add("resident memory of Airflow's processes", sum(map(_memory_mb, tree_pids(running.pid))), "MB")
     section.remarks += [
-        f"airflow standalone, LocalExecutor, SQLite; all its processes but the DAG processor's; {runs} runs at once, each"
-        " one sweep of three nodes, less what Airflow uses meanwhile anyway",
+        f"airflow standalone, LocalExecutor, SQLite; all its processes but the DAG processor's; {runs} runs at once,"
+        " each one sweep of three nodes, less what Airflow uses meanwhile anyway",
         "resident memory counts pages that processes share once for each of them",
     ]
 

@@ -19,7 +19,7 @@ from bench.task import Order
 
 SERVERS = 4
 CORES = len(os.sched_getaffinity(0))
-_START_S = 6
+_START_S = 10  # from the orders to the first tick: all tasks have imported everything by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _sweep(stage: Stage, host: Host, servers: Sequence[Child], count: int, shard
     folder.mkdir()
     pids = [server.pid for server in servers]
     with stage.database("postgresql", folder) as url, ExitStack() as stack:
-        store(url, nodes_of(host, count))
+        store(url, host, nodes_of(host, count))
         database = stage.database_cpu_s("postgresql")
         start_ts = int(time.time()) + _START_S
         children = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -20,7 +19,6 @@ from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.sshd import SshServer, running_sshd
 
 SWEEPS_OF_A_RUN = 10  # the default window of 300 s at 30 s
-_START_S = 4  # from the order to the first tick: a child has imported everything by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ class Stage:
         """Return one task's sweeps of ``count`` nodes: at the real interval with SQLite at the largest count."""
         if (count, backend) not in self._runs:
             real = backend == "sqlite" and count == max(self.counts) and not self.quick
-            interval_s = 30 if real else 6 if self.quick else 8 if count <= 200 else 16
+            interval_s = 30 if real else 4 if self.quick else 5 if count <= 200 else 16
             run_of = self.measure(self.sshd, count, backend, interval_s=interval_s, sweeps=3, with_airflow=True)
             self._runs[count, backend] = run_of
         return self._runs[count, backend]
@@ -150,10 +148,10 @@ class Stage:
         folder = self.new_folder()
         folder.mkdir()
         with self.database(backend, folder) as url:
-            store(url, nodes_of(host, count))
+            store(url, host, nodes_of(host, count))
             before = self.database_cpu_s(backend)
             order = Order(
-                url, str(folder), host.user, str(host.key_file), int(time.time()) + _START_S, interval_s, sweeps,
+                url, str(folder), host.user, str(host.key_file), 0, interval_s, sweeps,
                 with_airflow=with_airflow,
             )  # fmt: skip
             told = run("task", asdict(order))
