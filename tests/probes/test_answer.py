@@ -25,6 +25,13 @@ def test_what_is_not_there_is_none() -> None:
     assert answer.complete
 
 
+def test_the_file_that_ends_an_answer() -> None:
+    answer = parse_answer(b"==> /proc/a <==\n1\n\n==> /dev/./null <==\n")
+    assert answer.sections == {"/proc/a": "1"}
+    assert answer.complete
+    assert not parse_answer(b"==> /proc/a <==\n1\n\n==> /dev/./null <=").complete
+
+
 def test_files_are_found_by_begin_and_end_in_the_order_they_came() -> None:
     answer = parse_answer(b"==> /z/2/temp <==\n2\n\n==> /z/2/type <==\nx\n\n==> /z/1/temp <==\n1\n\n==> end <==\n")
     assert list(answer.files("/z/", "/temp").items()) == [("/z/2/temp", "2"), ("/z/1/temp", "1")]

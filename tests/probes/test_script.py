@@ -113,6 +113,13 @@ def test_without_head_the_commands_still_answer(tools: Path) -> None:
     assert read_all(answer) == {"facts"}
 
 
+def test_without_head_a_sweep_without_slow_commands_is_no_answer(tools: Path) -> None:
+    (tools / "head").unlink()
+    answer = sweep("/bin/sh", tools, tuple(probe for probe in ALL if not probe.interval_s))
+    assert not answer.complete
+    assert read_all(answer) == set()
+
+
 def test_without_df_only_storage_fails(tools: Path) -> None:
     (tools / "df").unlink()
     answer = sweep("/bin/sh", tools)
@@ -170,5 +177,5 @@ def test_an_average_sweep_forks_for_head_alone() -> None:
 
 @pytest.mark.parametrize("unfit", ["echo 'x'", "echo\nx", 'echo "==> !storage"'])
 def test_what_a_login_shell_would_read_otherwise_is_refused(unfit: str) -> None:
-    with pytest.raises(ValueError, match="single quote, a newline or an exclamation mark"):
+    with pytest.raises(ValueError, match="single quote, a newline or an exclamation mark before no space"):
         build_script([Probe(name="unfit", command=unfit, read=lambda answer, before: None)])

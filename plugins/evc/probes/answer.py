@@ -1,8 +1,8 @@
 """A node's answer to one sweep, cut into sections.
 
 The script of a sweep prints files as ``head`` does for several files (``==> PATH <==`` and the content) and commands
-as ``==> @NAME <==``, the output, ``==> @NAME STATUS <==``; the last line is ``==> end <==``. Whatever is missing,
-binary or cut short loses only its own section.
+as ``==> @NAME <==``, the output, ``==> @NAME STATUS <==``; the last line is ``==> end <==``, or the header of an empty
+file where ``head`` came last. Whatever is missing, binary or cut short loses only its own section.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+END_FILE: Final = "/dev/./null"
+"""The empty file that ends an answer: no probe and no node spells it so."""
 MAX_SECTIONS: Final = 5000
 _BEGIN, _END = "\n==> ", " <=="
 _COMMAND = re.compile(r"@([a-z_]+)(?: ([0-9]{1,3}))?", re.ASCII)
@@ -87,11 +89,11 @@ def _cut(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _put(answer: Answer, header: str, body: str) -> None:
+    if header in {"end", END_FILE}:
+        answer.complete = True
+        return
     if header[0] == "/":
         answer.sections.setdefault(header, body)
-        return
-    if header == "end":
-        answer.complete = True
         return
     name, _, status = header[1:].partition(" ")
     if not status:
