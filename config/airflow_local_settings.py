@@ -1,4 +1,4 @@
-"""Airflow imports this in each of its processes, where it is on its path: ``$AIRFLOW_HOME/config``, or ``PYTHONPATH``."""
+"""Airflow imports this in each of its processes where it is on the path: ``$AIRFLOW_HOME/config`` or ``PYTHONPATH``."""
 
 from __future__ import annotations
 
