@@ -146,9 +146,29 @@ def test_an_event_of_a_failure_is_given_once_as_long_as_it_lasts() -> None:
 def test_slow_probes_are_asked_at_first_and_then_once_in_their_slot() -> None:
     assert {probe.name for probe in due_probes(Memory(), TS, 7)} == set(PROBES)
     every_sweep = {probe.name for probe in PROBES.values() if probe.interval_s == 0}
-    memory = Memory(counters={name: [100.0, TS, None] for name in PROBES})
+    memory = Memory(counters={name: [100.0, TS, None, {}] for name in PROBES})
     assert {probe.name for probe in due_probes(memory, TS, 7)} == every_sweep
     assert "storage" in {probe.name for probe in due_probes(memory, TS + 300, 7)}
+
+
+DF = b"==> @storage <==\nType 1K-blocks Used Avail Inodes IFree Mounted on\next4 100 40 60 10 5 /\n==> @storage 0 <==\n"
+MOUNTS = sections(**{"/proc/self/mounts": "/dev/sda1 / ext4 rw 0 0"})
+
+
+def test_what_a_slow_probe_read_stands_until_its_next_reading() -> None:
+    first = turn(Memory(), MOUNTS + DF + answer(uptime_s=100), TS)
+    kept = Memory.from_row(first.rows["node_readings"][0])
+    due = [probe for probe in PROBES.values() if probe.interval_s == 0]
+    second = answered(NODE, kept, parse_answer(answer(uptime_s=130)), due, ts=TS + 30, duration_s=0.1, missing=None)
+    assert sample(first)["storage_used_bytes"] == sample(second)["storage_used_bytes"] == 40 * 1024
+    assert "storage_samples" not in second.rows
+    hanging = answer(uptime_s=400, end=False) + b"==> @storage <==\n"
+    third = turn(second.memory, hanging, TS + 300, missing="answer not complete: time-out")
+    fourth = answered(
+        NODE, third.memory, parse_answer(answer(uptime_s=430)), due, ts=TS + 330, duration_s=0.1, missing=None
+    )
+    assert sample(third).get("storage_used_bytes") is None
+    assert sample(fourth).get("storage_used_bytes") is None
 
 
 def test_a_command_that_hangs_is_not_started_again_in_its_slot() -> None:

@@ -26,7 +26,8 @@ from evc.places.locate import Located, locate
 from evc.places.nominatim import Nominatim
 from evc.places.pace import Pace
 from evc.places.place import Place
-from evc.store.database import check_schema, reporting
+from evc.ssh.session import fingerprint
+from evc.store.database import check_schema
 from evc.store.events import event_rows, record_event
 from evc.store.geocodes import Geocode, find_geocode, store_geocode
 from evc.store.nodes import find_node, list_nodes, node_rows, nodes_to_locate, remove_node, set_location, store_node
@@ -78,10 +79,9 @@ class FleetHook:
 
         :raises DatabaseError: away, or of another version
         """
-        with reporting():
-            check_schema(self.engine)
-            with self.engine.connect() as connection:
-                return list_nodes(connection)
+        check_schema(self.engine)
+        with self.engine.connect() as connection:
+            return list_nodes(connection)
 
     # -- telemetry ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class FleetHook:
 
     def _from_now(self, run_id: str, shard: Shard, sweeps: int) -> Ticks:
         try:
-            with reporting(), self.engine.connect() as connection:
+            with self.engine.connect() as connection:
                 done = count_sweeps(connection, run_id, shard.index)
         except (DatabaseAway, DatabaseReadOnly):
             done = 0
@@ -156,22 +156,26 @@ class FleetHook:
         if known and node.host_key is None:
             node = replace(node, host_key=known.host_key)
         outcome = self._contact(node, known, registered)
-        ts = int(time.time())
-        proved = str(outcome.node.pop("host_key", None) or node.host_key)
-        with reporting(), self.engine.begin() as connection:
-            node_id, created = store_node(connection, replace(node, host_key=proved), ts)
-            if known and known.host_key and known.host_key != proved:
-                record_event(
-                    connection, node_id, "host_key_replaced", "warning", "replaced by the key that was given", ts
-                )
+        node = replace(node, host_key=str(outcome.node.pop("host_key", None) or node.host_key))
+        self.log.info("%s: answers; host key %s", node.name, fingerprint(str(node.host_key)))
+        node_id, created = self._store(node, known)
         with_id(outcome, node_id)
-        with reporting():
-            write(self.engine, Batch(outcome.rows, [{**outcome.node, "status": "up"}]))
+        write(self.engine, Batch(outcome.rows, [{**outcome.node, "status": "up"}]))
+        facts = (str(outcome.node[name]) for name in ("board_model", "arch", "os", "kernel") if outcome.node.get(name))
+        self.log.info("%s: %s", node.name, ", ".join(facts))
+        done = "registered" if created else "was registered, renewed"
+        self.log.info("%s: %s as node %d", node.name, done, node_id)
         self.publish()
-        self.log.info(
-            "%s: %s as node %d", node.name, "registered" if created else "already registered, renewed", node_id
-        )
         return {"name": node.name, "id": node_id, "created": created}
+
+    def _store(self, node: Node, known: Node | None) -> tuple[int, bool]:
+        ts = int(time.time())
+        with self.engine.begin() as connection:
+            node_id, created = store_node(connection, node, ts)
+            if known and known.host_key not in (None, node.host_key):
+                message = f"{fingerprint(str(known.host_key))} replaced by the key that was given"
+                record_event(connection, node_id, "host_key_replaced", "warning", message, ts)
+        return node_id, created
 
     def _contact(self, node: Node, known: Node | None, registered: Mapping[str, Node]) -> Any:
         try:
@@ -186,7 +190,7 @@ class FleetHook:
             )
         except HostKeyChanged as error:
             if known and known.id is not None:
-                with reporting(), self.engine.begin() as connection:
+                with self.engine.begin() as connection:
                     record_event(connection, known.id, "host_key_changed", "error", str(error), int(time.time()))
             raise
 
@@ -201,7 +205,7 @@ class FleetHook:
             raise InputError(
                 "name", f"{quote(name)} is the jump node of {', '.join(behind)}", "remove those first, or force"
             )
-        with reporting(), self.engine.begin() as connection:
+        with self.engine.begin() as connection:
             node_id = _remove(connection, name, int(time.time()))
         self.publish()
         if behind:
@@ -222,7 +226,7 @@ class FleetHook:
         :raises InputError: the path leads to no inventory
         """
         imported = read_inventory(Path(path))
-        with reporting(), self.engine.begin() as connection:
+        with self.engine.begin() as connection:
             outcome = import_nodes(connection, imported, int(time.time()))
         for line in [*imported.problems, *outcome.refused]:
             self.log.warning("not imported: %s", line)
@@ -236,7 +240,7 @@ class FleetHook:
 
         :param name: only this node; None means all that have an address but no exact place
         """
-        with reporting(), self.engine.connect() as connection:
+        with self.engine.connect() as connection:
             wanted = [node for node in nodes_to_locate(connection) if name in (None, node.name)]
         counts = dict.fromkeys(("nominatim", "gazetteer", "unknown"), 0)
         answers = locate(
@@ -262,13 +266,13 @@ class FleetHook:
         return Nominatim(self.settings.nominatim_url, Pace(self.folder / "nominatim.pace")).find
 
     def _known_geocode(self, address: str) -> Geocode | None:
-        with reporting(), self.engine.connect() as connection:
+        with self.engine.connect() as connection:
             return find_geocode(connection, address)
 
     def _place(self, nodes: list[Node], located: Located) -> None:
         """Keep one answer for the nodes at that address; where nobody knows it, say so once in each node's events."""
         place, ts = located.place, int(time.time())
-        with reporting(), self.engine.begin() as connection:
+        with self.engine.begin() as connection:
             if place and located.fresh:
                 store_geocode(connection, located.address, place.latitude, place.longitude, place.source, ts)
             for node in nodes:

@@ -15,8 +15,11 @@ _FINAL = (InputError, HostKeyChanged, LoginRefused, SchemaMismatch)
 @contextmanager
 def one_line() -> Iterator[None]:
     """Let an error of ours reach the task log as its one line; where a retry can't help, there is none."""
+    from evc.store.database import reporting
+
     try:
-        yield
+        with reporting():
+            yield
     except _FINAL as error:
         raise AirflowFailException(str(error)) from None
     except EvcError as error:

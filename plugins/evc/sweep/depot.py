@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from evc.errors import DatabaseAway, DatabaseError, DatabaseReadOnly, SpoolError
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node
-from evc.store.database import check_schema, reporting
+from evc.store.database import check_schema
 from evc.store.nodes import list_nodes
 from evc.store.spool import Spool
 from evc.store.writer import Batch, readings, write
@@ -50,11 +50,10 @@ class Depot:
         :raises DatabaseError: another version's schema, or away and no node was ever known
         """
         try:
-            with reporting():
-                check_schema(self._engine)
-                with self._engine.connect() as connection:
-                    self.nodes = list_nodes(connection)
-                    memories = {key: Memory.from_row(row) for key, row in readings(connection).items()}
+            check_schema(self._engine)
+            with self._engine.connect() as connection:
+                self.nodes = list_nodes(connection)
+                memories = {key: Memory.from_row(row) for key, row in readings(connection).items()}
         except (DatabaseAway, DatabaseReadOnly) as error:
             self.away = error
             self.nodes = self._last_known(error)
@@ -115,7 +114,7 @@ class Depot:
         return written
 
     def _refresh_nodes(self) -> None:
-        with reporting(), self._engine.connect() as connection:
+        with self._engine.connect() as connection:
             nodes = list_nodes(connection)
         if nodes != self.nodes:
             self.nodes = nodes

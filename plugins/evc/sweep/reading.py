@@ -21,7 +21,8 @@ MAX_MESSAGE = 500
 class Memory:
     """What is remembered of a node from sweep to sweep: a row of ``node_readings``.
 
-    :param counters: by probe: ``[uptime_s, ts, counters]`` of its last reading
+    :param counters: by probe: ``[uptime_s, ts, counters, columns]`` of its last reading; the columns only of a probe
+        with a cadence of its own, which stand until its next reading
     :param failing: by probe, or ``ssh``: the message of a failure that lasts
     """
 
@@ -96,8 +97,10 @@ def answered(
     """
     turn = _Turn(node, memory, ts, duration_s)
     turn.clock(answer)
-    for probe in probes:
+    asked = list(probes)
+    for probe in asked:
         turn.take(probe, answer, missing)
+    turn.carry({probe.name for probe in asked})
     turn.judge_up()
     return turn.outcome()
 
@@ -173,7 +176,7 @@ class _Turn:
         output = answer.output(probe.name)
         if output is not None and output.status is None:
             # the command that the answer ended in: it may hang, so it is not started again in this slot
-            self.new.counters[probe.name] = [None, self.key["ts"], None]
+            self.new.counters[probe.name] = [None, self.key["ts"], None, {}]
             self._state(probe, f"{missing}; its command did not end" if missing else "its command did not end")
             return
         try:
@@ -192,7 +195,7 @@ class _Turn:
     def _before(self, probe: Probe) -> Before | None:
         if not self.same_boot or probe.name not in self.old.counters:
             return None
-        uptime_s, ts, counters = self.old.counters[probe.name]
+        uptime_s, ts, counters, _ = self.old.counters[probe.name]
         if uptime_s is not None and self.new.uptime_s is not None:
             elapsed_s = self.new.uptime_s - uptime_s
         else:
@@ -204,8 +207,15 @@ class _Turn:
         for table, details in sample.details.items():
             self.rows.setdefault(table, []).extend({**self.key, **detail} for detail in details)
         if sample.counters is not None or probe.interval_s:
-            self.new.counters[probe.name] = [self.new.uptime_s, self.key["ts"], sample.counters]
+            columns = sample.columns if probe.interval_s else {}
+            self.new.counters[probe.name] = [self.new.uptime_s, self.key["ts"], sample.counters, columns]
         self.update.update({name: value for name, value in sample.facts.items() if value is not None})
+
+    def carry(self, asked: set[str]) -> None:
+        """Fill in what probes that were not due read at an earlier tick: it is as fresh as their cadence says."""
+        for name, (_, _, _, columns) in self.old.counters.items():
+            if name not in asked:
+                self.sample.update(columns)
 
     def _state(self, probe: Probe, message: str) -> None:
         """Keep a row only where a probe began to fail, fails otherwise than before, or works again."""
