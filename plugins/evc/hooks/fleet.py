@@ -32,7 +32,7 @@ from evc.store.events import event_rows, record_event
 from evc.store.geocodes import Geocode, find_geocode, store_geocode
 from evc.store.nodes import find_node, list_nodes, node_rows, nodes_to_locate, remove_node, set_location, store_node
 from evc.store.spool import Spool
-from evc.store.sweeps import count_sweeps
+from evc.store.sweeps import recorded_sweeps
 from evc.store.writer import Batch, write
 from evc.sweep.contact import first_contact, with_id
 from evc.sweep.depot import Depot
@@ -126,12 +126,12 @@ class FleetHook:
     def _from_now(self, run_id: str, shard: Shard, sweeps: int) -> Ticks:
         try:
             with self.engine.connect() as connection:
-                done = count_sweeps(connection, run_id, shard.index)
+                done, last_ts = recorded_sweeps(connection, run_id, shard.index)
         except (DatabaseAway, DatabaseReadOnly):
-            done = 0
+            done, last_ts = 0, 0
         if done:
             self.log.info("an earlier try did %d of %d sweeps; %d remain", done, sweeps, max(sweeps - done, 0))
-        return Ticks(int(time.time()), self.settings.sweep_interval_s, max(sweeps - done, 0))
+        return Ticks(max(int(time.time()), last_ts + 1), self.settings.sweep_interval_s, max(sweeps - done, 0))
 
     def _depot(self) -> Depot:
         spool = Spool(self.folder / SPOOL_FOLDER, self.settings.spool_max_bytes)
