@@ -84,6 +84,10 @@ def test_what_containers_add_and_idle_interfaces_do_not_count() -> None:
     assert set(network.parse(table(**dict.fromkeys(names, THEN), sit0=[0] * 8))) == {"eth0", "br0"}
 
 
+def test_a_name_that_does_not_print() -> None:
+    assert set(network.parse(table(**{"eth0\x1b[31m": THEN, "x" * 300: THEN}))) == {"eth0\ufffd[31m", "x" * 64}
+
+
 def test_a_counter_that_jumps_beyond_any_link_gives_no_rate() -> None:
     assert row(THEN, [2**60, 20, 0, 0, 3000, 30, 0, 0])["receive_bytes_per_s"] is None
 
