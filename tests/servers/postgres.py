@@ -82,13 +82,11 @@ class PostgresServer:
         )
 
     @contextmanager
-    def database(self, template: str = "template0") -> Iterator[str]:
-        """Create a database as a copy of ``template``, yield its name, drop it with whoever is still connected."""
+    def database(self) -> Iterator[str]:
+        """Create an empty database, yield its name, drop it with whoever is still connected."""
         name = f"evc_{secrets.token_hex(6)}"
         with self.connect() as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         try:
             yield name
         finally:

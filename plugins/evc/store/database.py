@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from evc.errors import DatabaseError, InputError, SchemaMismatch
+from evc.errors import DatabaseAway, DatabaseError, InputError, SchemaMismatch
 from evc.store.faults import UPGRADE, database_name, translate
 
 CONNECTION = "connection evc_metrics"
@@ -260,8 +261,8 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
     with engine.connect() as connection:
         if _revision(connection) == HEAD:
             return HEAD, HEAD
-        if sqlite:
-            connection.execute(text("PRAGMA journal_mode = WAL"))  # kept in the file: readers and a writer do not block
+    if sqlite:
+        _use_wal(engine)
     with engine.begin() as connection:
         connection.execute(text("BEGIN IMMEDIATE" if sqlite else f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
         before = _revision(connection)
@@ -292,6 +293,24 @@ def _create_file(file: Path) -> None:
     with suppress(OSError):  # opening it, next, says why
         if not file.exists():
             file.touch()
+
+
+def _use_wal(engine: Engine) -> None:
+    """Let readers and a writer not block each other; the file keeps it.
+
+    SQLite waits for no lock here: where two processes set it at once, one is refused and tries again.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("PRAGMA journal_mode = WAL"))
+        except DatabaseAway:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _migrate(connection: Connection) -> None:
