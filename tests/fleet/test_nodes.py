@@ -64,7 +64,10 @@ def test_a_name_that_does_not_fit_is_named_with_what_is_allowed(name: Any) -> No
         *[("user", bad) for bad in ("-l", "a b", "root;id", "a" * 40)],
         *[("groups", bad) for bad in ("jetson", ["a b"], ["all"], [1], ["edge-1"], ["0a"], {"a": 1})],
         *[("labels", bad) for bad in (["a"], {"a b": "x"}, {"a": 1}, {"a": "x\ny"}, {"a": "x" * 501}, {"": "x"})],
-        *[("address", bad) for bad in ("a\nb", "a" * 501, 7)],
+        *[("labels", bad) for bad in ({"a\n": "x"}, {"a": "x\ud800"}, {"a\udfff": "x"}, {"a": "x\n"})],
+        *[(key, "a\n") for key in ("host", "user", "conn_id", "jump_node", "host_key")],
+        ("groups", ["a\n"]),
+        *[("address", bad) for bad in ("a\nb", "a" * 501, 7, "\ud800", "수원\udcff", "a\n")],
         *[
             ("host_key", bad)
             for bad in ("AAAA", "ssh-dss " + "A" * 68, "ssh-ed25519 " + "A" * 68, KEY + " me", KEY[:-5])
@@ -82,16 +85,22 @@ def test_any_other_value_that_does_not_fit_is_named(key: str, value: Any) -> Non
         make_node({"name": "edge-1", "host": "h", key: value})
     assert key in caught.value.where or caught.value.where.startswith(key)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).encode()  # can be printed and stored
+
+
+def test_an_address_of_only_spaces_is_none() -> None:
+    assert make_node({"name": "edge-1", "host": "h", "address": "  "}).address is None
 
 
 @given(st.dictionaries(st.sampled_from(list(Node.__dataclass_fields__)), st.text() | st.integers() | st.none()))
 def test_whatever_is_given_is_a_node_or_an_input_error(given_values: dict[str, Any]) -> None:
+    said, name = "", None
     try:
-        node = make_node(given_values)
+        name = make_node(given_values).name
     except InputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert node.name == given_values["name"]
+        said = str(error)
+    assert "\n" not in said
+    assert said or name == given_values["name"]
 
 
 def fleet(**jumps: str | None) -> dict[str, Node]:

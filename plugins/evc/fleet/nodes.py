@@ -71,13 +71,13 @@ class Node:
 
 def quote(value: object) -> str:
     """Return ``value`` as one short printable line for an error message."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 80 else f"{text[:70]}... ({len(text)} characters)"
 
 
 def _match(where: str, value: Any, word: str) -> str:
     pattern, allowed = _WORDS[word]
-    if not isinstance(value, str) or "\n" in value or not re.match(pattern, value):
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise InputError(where, f"{quote(value)} does not fit", allowed)
     return value
 
@@ -118,8 +118,13 @@ def _host_key(value: Any) -> str:
     return key
 
 
+def _may_be_written(character: str) -> bool:
+    code = ord(character)
+    return code >= 32 and code != 127 and not 0xD800 <= code <= 0xDFFF  # half of a pair is no UTF-8
+
+
 def _text(where: str, value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or any(ord(c) < 32 or ord(c) == 127 for c in value):
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not all(map(_may_be_written, value)):
         raise InputError(where, f"{quote(value)} does not fit", f"one line of at most {MAX_TEXT} printable characters")
     return value.strip()
 
@@ -138,7 +143,7 @@ def _labels(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise InputError("labels", f"{quote(value)} is not a mapping", 'names and texts, e.g. {"site": "Suwon"}')
     for key, text in value.items():
-        if not isinstance(key, str) or not re.match(LABEL_PATTERN, key):
+        if not isinstance(key, str) or not re.fullmatch(LABEL_PATTERN, key):
             raise InputError("labels", f"the name {quote(key)} does not fit", "ASCII letters, digits, '-', '_' or '.'")
         _text(f"labels.{key}", text)
     return dict(sorted(value.items()))
@@ -174,7 +179,7 @@ def make_node(given: Mapping[str, Any]) -> Node:
         user=_match("user", known["user"], "user") if "user" in known else None,
         groups=groups,
         labels=_labels(known.get("labels", {})),
-        address=_text("address", known["address"]) if "address" in known else None,
+        address=(_text("address", known["address"]) or None) if "address" in known else None,
         host_key=_host_key(known["host_key"]) if "host_key" in known else None,
         conn_id=_match("conn_id", known.get("conn_id", DEFAULT_CONN_ID), "conn_id"),
         jump_node=jump_node,
