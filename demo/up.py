@@ -21,9 +21,6 @@ from evc.store.samples import sample_rows
 
 PARSE_TIMEOUT_S = 120.0
 RUN_TIMEOUT_S = 120.0
-# storage is read every 5 minutes: how far back the table may look for what the newest sample does not have
-LAST_KNOWN_S = 600
-SAMPLES = 100
 ON_DEMAND = ("register_node", "remove_node", "import_inventory", "locate_nodes")
 TELEMETRY = "collect_telemetry"
 
@@ -81,26 +78,15 @@ def _register(api: Api, engine: Engine, ports: dict[str, int]) -> None:
     run_dag(api, "register_node", [node.conf(ports[node.name]) for node in missing])
 
 
-def _last_known(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the newest sample, and where it has no value because a probe was not due, the newest there is.
-
-    :param rows: of one node, the newest first
-    """
-    known = dict(rows[0])
-    for row in rows[1:]:
-        known |= {key: value for key, value in row.items() if known[key] is None}
-    return known
-
-
 def _fresh_samples(engine: Engine, since_ts: int) -> list[dict[str, Any]] | None:
     with reporting(), engine.connect() as connection:
-        samples = [sample_rows(connection, node.name, SAMPLES) for node in FLEET]
+        samples = [sample_rows(connection, node.name, 1) for node in FLEET]
     if not all(rows and rows[0]["ts"] >= since_ts for rows in samples):
         return None
     down = [str(rows[0]["node"]) for rows in samples if not rows[0]["up"]]
     if down:
         raise DemoError(f"{', '.join(down)} did not answer: .venv/bin/evc events says why")
-    return [_last_known([row for row in rows if row["ts"] > since_ts - LAST_KNOWN_S]) for rows in samples]
+    return [rows[0] for rows in samples]
 
 
 def _collect(api: Api, engine: Engine) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@
     │   ├── DatabaseReadOnly  it may be read only
     │   └── SchemaMismatch    its tables are of another version of EVC
     ├── SpoolError            samples could not be kept on disk
-    └── GeocodingError        the geocoding service did not answer
+    ├── GeocodingError        the geocoding service did not answer
+    └── Stopped               someone told the task to end before its work was done
 """
 
 from __future__ import annotations
@@ -98,6 +99,10 @@ class SchemaMismatch(DatabaseError):
 
 class SpoolError(EvcError):
     """Samples could not be kept on disk."""
+
+
+class Stopped(EvcError):
+    """Someone told the task to end before its work was done: a person in the UI, or a worker that shuts down."""
 
 
 class GeocodingError(EvcError):

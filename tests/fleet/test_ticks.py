@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_a_slow_probe_is_due_once_in_each_slot(node_id: int, start_ts: int) -> N
             due.append(tick_ts)
             last = tick_ts
     assert len(due) == 10
-    assert {later - earlier for earlier, later in zip(due, due[1:], strict=False)} == {300}
+    assert {later - earlier for earlier, later in pairwise(due)} == {300}
 
 
 def test_nodes_do_not_all_run_their_slow_probes_in_the_same_sweep() -> None:

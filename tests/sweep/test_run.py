@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from evc.errors import CredentialsError, DatabaseAway, SchemaMismatch, SpoolError
+from evc.errors import CredentialsError, DatabaseAway, SchemaMismatch, SpoolError, Stopped
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
 from evc.ssh.credentials import Credentials, load_credentials
@@ -112,6 +112,22 @@ def test_rates_are_there_in_the_first_sweep_of_the_next_run(bench: Bench) -> Non
     bench.run()
     bench.run(run_id="next")
     assert bench.rows("SELECT cpu_usage_ratio IS NULL FROM node_samples ORDER BY ts") == [(1,), (0,)]
+
+
+def test_a_run_that_is_told_to_end_does_so_at_once_and_keeps_what_was_swept(bench: Bench) -> None:
+    bench.register(bench.server.node())
+    collection = bench.collection(Ticks(int(time.time()), 30, 10))
+
+    async def main() -> None:
+        running = asyncio.create_task(collection.run())
+        while not bench.rows("SELECT 1 FROM sweeps"):  # noqa: ASYNC110  another connection of SQLite tells nobody
+            await asyncio.sleep(0.1)
+        collection.stop()
+        with pytest.raises(Stopped, match="told to end after 1 sweeps of 10"):
+            await asyncio.wait_for(running, 10)
+
+    asyncio.run(main())
+    assert bench.rows("SELECT count(*) FROM node_samples") == [(1,)]
 
 
 def test_an_empty_fleet_is_swept_in_no_time(bench: Bench) -> None:

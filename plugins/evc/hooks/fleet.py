@@ -66,6 +66,7 @@ class FleetHook:
         self.folder: Path = state_folder(self.settings)
         self.nodes_hook = NodesHook()
         self._engine: Engine | None = None
+        self._collection: Collection | None = None
 
     @property
     def engine(self) -> Engine:
@@ -109,7 +110,7 @@ class FleetHook:
         ticks = self._window(start_ts) if sweeps is None else self._from_now(run_id, shard, sweeps)
         job = Job(run_id, ticks, shard, None if names is None else frozenset(names))
         depot = self._depot()
-        collection = Collection(
+        self._collection = Collection(
             job,
             depot,
             self.nodes_hook.credentials,
@@ -117,7 +118,12 @@ class FleetHook:
             sweep_timeout_s=self.settings.sweep_timeout_s,
             log=self.log,
         )
-        return asyncio.run(collection.run())
+        return asyncio.run(self._collection.run())
+
+    def stop(self) -> None:
+        """End the sweeps under way, if there are any; what was swept is written."""
+        if self._collection:
+            self._collection.stop()
 
     def _window(self, start_ts: float) -> Ticks:
         interval_s = self.settings.sweep_interval_s

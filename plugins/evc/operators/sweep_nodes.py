@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
 from evc.operators.refusal import one_line
+
+if TYPE_CHECKING:
+    from evc.hooks.fleet import FleetHook
 
 
 class SweepNodesOperator(BaseOperator):
@@ -28,6 +31,7 @@ class SweepNodesOperator(BaseOperator):
         self, *, shard_index: int, shard_count: int, names: list[str] | None, sweeps: int | None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        self._hook: FleetHook | None = None
         self.shard_index, self.shard_count, self.names, self.sweeps = shard_index, shard_count, names, sweeps
 
     def execute(self, context: Context) -> dict[str, int]:
@@ -40,7 +44,8 @@ class SweepNodesOperator(BaseOperator):
 
         run = context["dag_run"]
         with one_line():
-            report = FleetHook(self.log).sweep(
+            self._hook = FleetHook(self.log)
+            report = self._hook.sweep(
                 run.run_id,
                 Shard(self.shard_index, self.shard_count),
                 self.names,
@@ -48,3 +53,8 @@ class SweepNodesOperator(BaseOperator):
                 self.sweeps,
             )
         return report.counts()
+
+    def on_kill(self) -> None:
+        """Write what was swept and end: the task was cancelled, or its worker shuts down."""
+        if self._hook:
+            self._hook.stop()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from evc.errors import CredentialsError
+from evc.errors import CredentialsError, Stopped
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
@@ -86,6 +86,8 @@ class Collection:
         self._connect_timeout_s, self._sweep_timeout_s = connect_timeout_s, sweep_timeout_s
         self._memories: dict[int, Memory] = {}
         self._results: asyncio.Queue[tuple[int, int, SweepResult]] = asyncio.Queue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
         self.report = Report()
 
     async def run(self) -> Report:
@@ -93,17 +95,28 @@ class Collection:
 
         :raises DatabaseError: at the start, where not even the nodes are known; at the end, where samples still wait
         :raises CredentialsError: a login of ours could not be used; all other nodes were swept nevertheless
+        :raises Stopped: :meth:`stop` was called; what was swept until then is written
         """
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._memories = await asyncio.to_thread(self._depot.open)
         pool = Pool(self._credentials_of, connect_timeout_s=self._connect_timeout_s)
         writer = asyncio.create_task(self._write())
         try:
             await self._sweep_ticks(pool, writer)
             await self._until_written(writer)
+        except asyncio.CancelledError:
+            await self._until_written(writer)
+            done, count = self.report.sweeps, self._job.ticks.count
+            raise Stopped(f"told to end after {done} sweeps of {count}; a retry goes on from there") from None
         finally:
             writer.cancel()
             await pool.close()
         return self._close()
+
+    def stop(self) -> None:
+        """End the run early, from a signal handler or another thread."""
+        if self._loop and self._task and not self._task.done():
+            self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def _sweep_ticks(self, pool: Pool, writer: asyncio.Task[None]) -> None:
         ticks = self._job.ticks
