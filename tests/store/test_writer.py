@@ -83,6 +83,13 @@ def test_an_older_batch_changes_nothing_that_is_newer(engine: Engine) -> None:
         assert found[name] == newer[name]
 
 
+def test_what_is_newer_counts_by_node(engine: Engine) -> None:
+    ids = store_with_nodes(engine, 2)
+    write(engine, sweep_batch(ids[:1], TS + 60))
+    write(engine, sweep_batch(ids[1:], TS))
+    assert node_row(engine, ids[1])["status"] == "up"
+
+
 def test_a_batch_survives_json(engine: Engine) -> None:
     ids = store_with_nodes(engine, 3)
     batch = full_batch(ids)
