@@ -8,14 +8,18 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
-from evc.errors import CredentialsError, DatabaseAway, SchemaMismatch, SpoolError, Stopped
+from evc.errors import CredentialsError, DatabaseAway, EvcError, SchemaMismatch, SpoolError, Stopped
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
+from evc.probes import PROBES
+from evc.probes.answer import Answer
+from evc.probes.probe import Before, Sample
 from evc.ssh.credentials import Credentials, load_credentials
 from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.nodes import list_nodes, remove_node, store_node
@@ -198,10 +202,37 @@ def test_nodes_registered_and_removed_while_a_run_goes_on(bench: Bench) -> None:
 
 def test_a_login_at_fault_fails_the_task_after_everything_else_was_swept(bench: Bench) -> None:
     bench.register(bench.server.node("good"), bench.server.node("nologin", host="127.0.0.2", conn_id="gone"))
-    with pytest.raises(CredentialsError, match="connection gone: not defined"):
+    with pytest.raises(EvcError, match="connection gone: not defined"):
         bench.run(count=2)
     assert bench.rows("SELECT node_id, up FROM node_samples") == [(1, 1), (1, 1)]
     assert bench.rows("SELECT status FROM nodes ORDER BY id") == [("up",), ("unknown",)]
+
+
+def test_an_error_of_evc_itself_at_one_node_costs_no_other_node_its_sample(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.register(bench.server.node("odd"), bench.server.node("good", host="127.0.0.1", jump_node="odd"))
+    load = PROBES["load"]
+    answers = iter([True, False])
+
+    def read(answer: Answer, before: Before | None) -> Sample | None:
+        if next(answers):
+            raise RuntimeError("a bug")
+        return Sample(columns={"load1": 1.0})
+
+    monkeypatch.setattr("evc.sweep.reading.PROBES", {**PROBES, "load": replace(load, read=read)})
+    with pytest.raises(EvcError, match=r"(odd|good): error of EVC itself: RuntimeError\('a bug'\)"):
+        bench.run()
+    assert bench.rows("SELECT up, load1 FROM node_samples") == [(1, 1.0)]
+
+
+def test_what_is_remembered_in_another_form_is_forgotten(bench: Bench) -> None:
+    bench.register(bench.server.node())
+    bench.run()
+    with bench.engine.begin() as connection:
+        connection.execute(text("""UPDATE node_readings SET counters = '{"cpu": [1, 2], "storage": []}'"""))
+    bench.run(run_id="next")
+    assert bench.rows("SELECT count(*) FROM node_samples WHERE up = 1") == [(2,)]
 
 
 def test_samples_wait_on_disk_while_the_database_is_locked_and_are_written_after(

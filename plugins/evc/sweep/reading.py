@@ -15,6 +15,7 @@ from evc.probes.answer import Answer
 from evc.probes.probe import Before, Probe, Sample
 
 MAX_MESSAGE = 500
+_ENTRY = ("uptime_s", "ts", "counters", "columns")
 
 
 @dataclass(slots=True)
@@ -35,8 +36,10 @@ class Memory:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Memory:
-        """Return the memory that :meth:`row` wrote."""
-        return cls(**{name: row[name] for name in cls.__slots__})
+        """Return the memory that :meth:`row` wrote. What is not of its form is forgotten: only a rate is lost by it."""
+        memory = cls(**{name: row[name] for name in cls.__slots__})
+        memory.counters = {name: kept for name, kept in memory.counters.items() if len(kept) == len(_ENTRY)}
+        return memory
 
     @classmethod
     def assumed_up(cls) -> Memory:

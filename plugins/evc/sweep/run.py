@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from evc.errors import CredentialsError, Stopped
+from evc.errors import EvcError, Stopped
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
@@ -60,7 +60,7 @@ class Report:
     nodes_down: int = 0
     rows_written: int = 0
     batches_spooled: int = 0
-    faults: dict[str, CredentialsError] = field(default_factory=dict)
+    faults: dict[str, EvcError] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return the numbers, JSON-able."""
@@ -94,7 +94,7 @@ class Collection:
         """Keep every tick that can be kept and return what came of them.
 
         :raises DatabaseError: at the start, where not even the nodes are known; at the end, where samples still wait
-        :raises CredentialsError: a login of ours could not be used; all other nodes were swept nevertheless
+        :raises EvcError: a login could not be used, or EVC itself erred; all other nodes were swept nevertheless
         :raises Stopped: :meth:`stop` was called; what was swept until then is written
         """
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
@@ -179,7 +179,7 @@ class Collection:
         for line in failures:
             self._log.warning("  down: %s", line)
         for fault in result.faults.values():
-            self._log.error("  not asked: %s", fault)
+            self._log.error("  not swept: %s", fault)
 
     def _count_missed(self, missed: int) -> None:
         if missed:
@@ -188,7 +188,7 @@ class Collection:
 
     def _close(self) -> Report:
         if self.report.faults:
-            raise CredentialsError("; ".join(str(fault) for fault in self.report.faults.values()))
+            raise EvcError("; ".join(str(fault) for fault in self.report.faults.values()))
         self._depot.raise_if_unwritten()
         return self.report
 

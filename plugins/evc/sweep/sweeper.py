@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from evc.errors import ConnectionCut, CredentialsError, HostKeyChanged, NodeError, NodeTimeout
+from evc.errors import ConnectionCut, CredentialsError, EvcError, HostKeyChanged, NodeError, NodeTimeout
 from evc.fleet.nodes import Node
 from evc.probes import PROBES
 from evc.probes.answer import parse_answer
@@ -17,6 +18,8 @@ from evc.probes.script import build_script
 from evc.ssh.pool import Pool
 from evc.ssh.session import Ended, Reply, Session, fingerprint
 from evc.sweep.reading import Memory, Outcome, add_event, answered, due_probes, silent
+
+log = logging.getLogger(__name__)
 
 _MISSING = {
     Ended.TIMEOUT: "answer not complete: time-out",
@@ -30,13 +33,14 @@ class SweepResult:
     """What one sweep found.
 
     :param outcomes: one for each node that was asked
-    :param faults: logins of ours that could not be used, by connection id; their nodes were not asked
+    :param faults: of ours, not of nodes: logins that could not be used, by connection id (their nodes were not asked),
+        and errors of EVC itself, by node
     """
 
     ts: int
     duration_s: float = 0.0
     outcomes: list[tuple[Node, Outcome]] = field(default_factory=list)
-    faults: dict[str, CredentialsError] = field(default_factory=dict)
+    faults: dict[str, EvcError] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[str]:
@@ -85,7 +89,12 @@ class Sweeper:
         except CredentialsError as error:
             result.faults[node.conn_id] = error
             return
-        except NodeError as error:
+        except Exception as error:
+            if not isinstance(error, NodeError):
+                # a bug met by one node's answer must not cost the other nodes their sample; the task fails at its end
+                log.exception("%s: error of EVC itself", node.name)
+                result.faults[node.name] = EvcError(f"{node.name}: error of EVC itself: {error!r:.200}")
+                return
             kind = "host_key_changed" if isinstance(error, HostKeyChanged) else None
             outcome = silent(node, memory, str(error), kind=kind, ts=result.ts, duration_s=time.monotonic() - begun)
         result.outcomes.append((node, outcome))
