@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers.sshd import SshServer, running_sshd
+
+# how long an example takes says something of the machine, not of the code
+settings.register_profile("evc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("evc")
 
 pytest_plugins = ["tests.servers.airflow", "tests.servers.databases"]
 
