@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from demo.api import Api
 from demo.nodes import FLEET
@@ -122,6 +126,76 @@ def test_a_bad_conf_is_refused_and_a_failed_run_shows_its_reason(demo: Demo) -> 
     api = Api(demo.url(demo.first), "admin", demo.state.secrets()["password"])
     with pytest.raises(Exception, match="answered 400"):
         api.trigger("register_node", {"name": "a b", "host": ADDRESS})
+
+
+def _running_tasks(demo: Demo) -> list[Process]:
+    """Return the processes that run tasks, by the name that Airflow gives them."""
+
+    def name(process: Process) -> str:
+        with suppress(OSError):
+            return (Path("/proc") / str(process.pid) / "cmdline").read_text(errors="replace")
+        return ""
+
+    running = re.compile(r"airflow worker -- [0-9a-f-]{36}")
+    return [process for process in family(_roots(demo.state)) if running.match(name(process))]
+
+
+def _wait(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+
+
+def test_a_killed_task_is_retried_and_goes_on_with_the_remaining_sweeps(demo: Demo) -> None:
+    api = Api(demo.url(demo.first), "admin", demo.state.secrets()["password"])
+    engine = open_engine(embedded_url(demo.state.folder))
+
+    def swept(run_id: str) -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(select(func.count()).where(sweeps.c.run_id == run_id)).scalar_one())
+
+    run_id = api.trigger("collect_telemetry", {"groups": ["demo"], "sweeps": 2})
+    _wait(lambda: swept(run_id) == 1, 60)
+    killed = _running_tasks(demo)
+    assert killed
+    for process in killed:
+        os.kill(process.pid, signal.SIGKILL)
+    _wait(lambda: api.run_state("collect_telemetry", run_id) in {"success", "failed"}, 120)
+    assert api.run_state("collect_telemetry", run_id) == "success"
+    assert swept(run_id) == 2
+    tasks = api.get(f"/api/v2/dags/collect_telemetry/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+    assert {task["task_id"]: task["try_number"] for task in tasks} == {"plan": 1, "sweep": 2}
+    log = api.get(f"/api/v2/dags/collect_telemetry/dagRuns/{quote(run_id)}/taskInstances/sweep/logs/2?map_index=0")
+    lines = [str(entry.get("event")) for entry in log["content"]]
+    assert "an earlier try did 1 of 2 sweeps; 1 remain" in lines
+    assert sum(line.startswith("sweep 1/1 at ") and "3 up, 0 down" in line for line in lines) == 1
+    engine.dispose()
+
+
+def test_a_run_is_triggered_on_the_console_with_conf(demo: Demo) -> None:
+    airflow = Path(sys.executable).with_name("airflow")
+    script = '. "$0/env"; exec "$@"'
+    conf = '{"name": "demo-1"}'
+    trigger: list[str | Path] = ["/bin/sh", "-c", script, demo.state.folder, airflow, "dags", "trigger", "remove_node"]
+    done = subprocess.run([*trigger, "--conf", conf], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    engine = open_engine(embedded_url(demo.state.folder))
+
+    def names() -> list[str]:
+        with engine.connect() as connection:
+            return [row["name"] for row in node_rows(connection)]
+
+    _wait(lambda: names() == NAMES[1:], 60)
+    assert "\ndemo-1 " not in demo.state.hosts_ini.read_text()
+    refused = subprocess.run(
+        [*trigger, "--conf", '{"name": ";rm -rf /"}'], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert refused.returncode != 0
+    assert "Invalid input for param name" in refused.stderr + refused.stdout
+    assert "registering demo-1: DAG register_node" in _run(demo.state, "up")
+    assert names() == NAMES
+    engine.dispose()
 
 
 def test_down_leaves_nothing_running(demo: Demo) -> None:
