@@ -15,7 +15,7 @@ TICKS = Ticks(start_ts=1_000_000_200, interval_s=30, count=10)
 
 @pytest.mark.parametrize(
     ("late_s", "index"),
-    [(-100, 0), (0, 0), (14.9, 0), (15.1, 1), (44, 1), (46, 2), (270, 9), (284, 9), (286, 10), (10_000, 10)],
+    [(-100, 0), (0, 0), (7.4, 0), (7.6, 1), (37, 1), (38, 2), (270, 9), (277, 9), (278, 10), (10_000, 10)],
 )
 def test_the_tick_to_keep_next(late_s: float, index: int) -> None:
     assert TICKS.next_index(TICKS.start_ts + late_s) == index
@@ -23,6 +23,11 @@ def test_the_tick_to_keep_next(late_s: float, index: int) -> None:
 
 def test_ticks_are_an_interval_apart() -> None:
     assert [TICKS.at(index) - TICKS.start_ts for index in range(3)] == [0, 30, 60]
+
+
+def test_the_ticks_of_a_window_leave_time_to_start_the_task_and_end_before_the_next_window() -> None:
+    ticks = Ticks.of_window(1_000_000_200, 300, 30)
+    assert (ticks.at(0), ticks.count, ticks.at(9)) == (1_000_000_210, 10, 1_000_000_480)
 
 
 def test_what_has_no_cadence_or_was_never_read_is_due() -> None:

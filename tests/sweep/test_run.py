@@ -48,10 +48,10 @@ class Bench:
             raise CredentialsError(f"connection {conn_id}: not defined")
         return load_credentials(conn_id, login=self.server.user, key_file=str(self.server.key_file))
 
-    def collection(self, ticks: Ticks, run_id: str = "run") -> Collection:
+    def collection(self, ticks: Ticks, run_id: str = "run", job: Job | None = None) -> Collection:
         depot = Depot(self.engine, self.spool, self.folder, LOG)
         return Collection(
-            Job(run_id, ticks),
+            job or Job(run_id, ticks),
             depot,
             self.credentials,
             connect_timeout_s=5,
@@ -147,6 +147,15 @@ def test_ticks_that_are_over_are_counted_and_logged(bench: Bench, caplog: pytest
     assert report.missed_ticks in (3, 4)
     assert bench.rows("SELECT sum(missed_ticks) FROM sweeps") == [(report.missed_ticks,)]
     assert f"{report.missed_ticks} ticks could not be kept" in caplog.text
+
+
+def test_ticks_that_an_earlier_try_kept_are_neither_kept_again_nor_missed(bench: Bench) -> None:
+    bench.register(bench.server.node())
+    ticks = Ticks(int(time.time()) - 4, 2, 4)
+    job = Job("run", ticks, done=frozenset({ticks.at(0), ticks.at(1), ticks.at(2)}))
+    report = asyncio.run(bench.collection(ticks, job=job).run())
+    assert (report.sweeps, report.missed_ticks) == (1, 0)
+    assert bench.rows("SELECT ts FROM node_samples") == [(ticks.at(3),)]
 
 
 def test_a_window_that_is_over_counts_all_its_ticks(bench: Bench) -> None:

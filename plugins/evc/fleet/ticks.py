@@ -19,6 +19,14 @@ class Ticks:
     :param count: how many
     """
 
+    @classmethod
+    def of_window(cls, begin_ts: int, window_s: int, interval_s: int) -> Ticks:
+        """Return the ticks of a run's window.
+
+        The first one is a third of an interval after the window begins: so much time has Airflow to start the task.
+        """
+        return cls(begin_ts + interval_s // 3, interval_s, window_s // interval_s)
+
     start_ts: int
     interval_s: int
     count: int
@@ -28,11 +36,11 @@ class Ticks:
         return self.start_ts + index * self.interval_s
 
     def next_index(self, now_ts: float) -> int:
-        """Return the tick to keep next: the latest one that is less than half an interval ago, or the one to come.
+        """Return the tick to keep next: the latest one where it is a quarter interval ago at most, else the one to come.
 
-        ``count`` where the window is over.
+        A later sweep would bear a time at which nothing was read. ``count`` where the window is over.
         """
-        return min(max(math.floor((now_ts - self.start_ts) / self.interval_s + 0.5), 0), self.count)
+        return min(max(math.ceil((now_ts - self.start_ts) / self.interval_s - 0.25), 0), self.count)
 
 
 def is_due(interval_s: int, last_ts: int | None, tick_ts: int, phase: int) -> bool:

@@ -107,8 +107,11 @@ class FleetHook:
         :param start_ts: where a scheduled run's window begins, unix seconds
         :param sweeps: for a one-off run: so many from now on, less those that an earlier try of this task did
         """
-        ticks = self._window(start_ts) if sweeps is None else self._from_now(run_id, shard, sweeps)
-        job = Job(run_id, ticks, shard, None if names is None else frozenset(names))
+        done = self._done(run_id, shard)
+        if done:
+            self.log.info("an earlier try of this task did %d sweeps", len(done))
+        ticks = self._window(start_ts) if sweeps is None else self._from_now(sweeps, done)
+        job = Job(run_id, ticks, shard, None if names is None else frozenset(names), done)
         depot = self._depot()
         self._collection = Collection(
             job,
@@ -126,18 +129,19 @@ class FleetHook:
             self._collection.stop()
 
     def _window(self, start_ts: float) -> Ticks:
-        interval_s = self.settings.sweep_interval_s
-        return Ticks(int(start_ts), interval_s, self.settings.sweep_window_s // interval_s)
+        return Ticks.of_window(int(start_ts), self.settings.sweep_window_s, self.settings.sweep_interval_s)
 
-    def _from_now(self, run_id: str, shard: Shard, sweeps: int) -> Ticks:
+    def _from_now(self, sweeps: int, done: frozenset[int]) -> Ticks:
+        start_ts = max(int(time.time()), max(done, default=0) + 1)
+        return Ticks(start_ts, self.settings.sweep_interval_s, max(sweeps - len(done), 0))
+
+    def _done(self, run_id: str, shard: Shard) -> frozenset[int]:
+        """Return the ticks that an earlier try kept; none where the database is away: a tick kept twice is one row."""
         try:
             with self.engine.connect() as connection:
-                done, last_ts = recorded_sweeps(connection, run_id, shard.index)
+                return recorded_sweeps(connection, run_id, shard.index)
         except (DatabaseAway, DatabaseReadOnly):
-            done, last_ts = 0, 0
-        if done:
-            self.log.info("an earlier try did %d of %d sweeps; %d remain", done, sweeps, max(sweeps - done, 0))
-        return Ticks(max(int(time.time()), last_ts + 1), self.settings.sweep_interval_s, max(sweeps - done, 0))
+            return frozenset()
 
     def _depot(self) -> Depot:
         spool = Spool(self.folder / SPOOL_FOLDER, self.settings.spool_max_bytes)

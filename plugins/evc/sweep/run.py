@@ -37,12 +37,14 @@ class Job:
 
     :param run_id: of the DAG run; with the shard, the key under which its sweeps are recorded
     :param names: only these nodes, by name; None means every registered node
+    :param done: ``ts`` of ticks that an earlier try of the task kept
     """
 
     run_id: str
     ticks: Ticks
     shard: Shard = Shard()
     names: frozenset[str] | None = None
+    done: frozenset[int] = frozenset()
 
     def picks(self, nodes: Sequence[Node]) -> list[Node]:
         """Return the nodes of this job among all nodes."""
@@ -123,14 +125,21 @@ class Collection:
         sweeper = Sweeper(pool, timeout_s=self._sweep_timeout_s)
         index, missed = 0, 0
         while (following := max(ticks.next_index(self._clock()), index)) < ticks.count:
-            missed += following - index
+            missed += self._undone(index, following)
+            index = following + 1
+            if ticks.at(following) in self._job.done:
+                continue
             await asyncio.sleep(max(0.0, ticks.at(following) - self._clock()))
             result = await self._sweep(sweeper, pool, ticks.at(following))
             await self._results.put((following, missed, result))
-            index, missed = following + 1, 0
+            missed = 0
             if writer.done():
                 return
-        self._count_missed(missed + ticks.count - index)
+        self._count_missed(missed + self._undone(index, ticks.count))
+
+    def _undone(self, begin: int, end: int) -> int:
+        """Return how many of the ticks from ``begin`` up to ``end`` nobody kept."""
+        return sum(self._job.ticks.at(index) not in self._job.done for index in range(begin, end))
 
     async def _sweep(self, sweeper: Sweeper, pool: Pool, ts: int) -> SweepResult:
         registered = {node.name: node for node in self._depot.nodes}
