@@ -28,6 +28,7 @@ def measure(stage: Stage) -> Section:
     section.add(
         f"node_exporter: a scrape of {cost.series:.0f} series", cost.exporter_cpu_ms, MS, times, at_least(2, times)
     )
+    section.add("  beside a sweep over an open connection", cost.exporter_cpu_ms / (own - login / SWEEPS_OF_A_RUN), "x")
     section.remarks += [
         f"sshd and everything below it, by {how}; {count} addresses, {SWEEPS_OF_A_RUN} sweeps, one `df` in ten",
         "node_exporter: Debian's defaults, scraped by Prometheus (gzip, connection kept open)",

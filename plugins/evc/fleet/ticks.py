@@ -36,7 +36,7 @@ class Ticks:
         return self.start_ts + index * self.interval_s
 
     def next_index(self, now_ts: float) -> int:
-        """Return the tick to keep next: the latest one where it is a quarter interval ago at most, else the one to come.
+        """Return the tick to keep next: the latest one if it is a quarter interval ago at most, else the one to come.
 
         A later sweep would bear a time at which nothing was read. ``count`` where the window is over.
         """
