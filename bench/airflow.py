@@ -159,7 +159,7 @@ def _find(root: int, word: str) -> int:
 
 def _add_run(section: Section, running: _Running, runs: int) -> None:
     _begin(running)
-    idle = _rate(running, 30)
+    idle = _rate(running, 20)
     short = _net(running, runs, sweeps=1, idle=idle)
     # a second sweep comes 30 s later: what the run costs more is what waiting 30 s costs
     long = _net(running, 2, sweeps=2, idle=idle)

@@ -1,7 +1,7 @@
 """A light SSH server that answers as nodes would, on all of 127.0.0.0/8: a child of the bench.
 
-It replays what this machine itself answers to the very command that it is asked: the command runs once, its output
-serves all nodes for a few seconds, then it runs again, so that counters and clocks move as on a living node.
+It replays what this machine itself answers to the very command that it is asked: the command runs once and its output
+serves all nodes; every few seconds it runs again, so that counters and clocks move as on a living node.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ class _Captures:
 
     def __init__(self) -> None:
         self._known: dict[str, _Capture] = {}
-        self._lock = asyncio.Lock()
+        self._renewals: dict[str, asyncio.Task[_Capture]] = {}
 
     async def of(self, command: str) -> _Capture:
-        now = asyncio.get_running_loop().time()
+        """Return the latest; only who asks first has to wait."""
         known = self._known.get(command)
-        if known and now - known.taken_s < CAPTURE_AGE_S:
-            return known
-        async with self._lock:
-            known = self._known.get(command)
-            if known is None or now - known.taken_s >= CAPTURE_AGE_S:
-                known = self._known[command] = await _run(command)
-        return known
+        now = asyncio.get_running_loop().time()
+        if command not in self._renewals and (known is None or now - known.taken_s > CAPTURE_AGE_S):
+            self._renewals[command] = asyncio.ensure_future(self._renew(command))
+        return known or await self._renewals[command]
+
+    async def _renew(self, command: str) -> _Capture:
+        self._known[command] = await _run(command)
+        del self._renewals[command]
+        return self._known[command]
 
 
 async def _run(command: str) -> _Capture:
@@ -73,7 +75,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
 
     async def _answer(self) -> None:
         capture = await self._captures.of(self._command)
-        if self._channel:
+        if self._channel and not self._channel.is_closing():
             self._channel.write(capture.stdout)
             self._channel.exit(capture.status)
 

@@ -73,13 +73,14 @@ class TaskRun:
 def task_run(nodes: int, backend: str, told: dict[str, Any], database_cpu_s: float, complete: bool = True) -> TaskRun:
     """Return what a task told.
 
-    :param complete: a node that did not answer is an error, not a figure
-    :raises BenchError: fewer than two sweeps, or not every node answered where it must
+    :param complete: a sweep that was not kept, or a node that did not answer, is an error and not a figure
+    :raises BenchError: fewer than two sweeps, or not every node answered, where they must
     """
     marks = [Mark(**mark) for mark in told.pop("marks")]
     down = [mark.nodes_down for mark in marks]
-    if len(marks) < 2 or (complete and any(down)):
-        raise BenchError(f"{nodes} nodes, {backend}: {len(marks)} sweeps, nodes down in each: {down}")
+    if complete and (len(marks) < 2 or any(down)):
+        reasons = "; ".join(mark.reason for mark in marks if mark.reason)
+        raise BenchError(f"{nodes} nodes, {backend}: {len(marks)} sweeps, nodes down in each: {down}: {reasons}")
     return TaskRun(nodes=nodes, backend=backend, marks=marks, database_cpu_s=database_cpu_s, **told)
 
 
@@ -178,7 +179,7 @@ class Stage:
         """Scrapes of ``targets`` addresses of one node_exporter, about 60 a second at most."""
         if targets not in self._scrapes:
             interval_s = max(1, round(targets / 60))
-            window_s = max(10, 2 * interval_s)
+            window_s = max(10, interval_s)
             self._scrapes[targets] = prometheus.measure(self.new_folder(), targets, interval_s, window_s)
         return self._scrapes[targets]
 

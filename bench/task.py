@@ -62,6 +62,7 @@ class Mark:
     :param cpu_s: user and system, all in
     :param write_cpu_s: of it, in the thread that wrote
     :param duration_s: of the sweep itself
+    :param reason: why the first of the nodes that are down did not answer
     """
 
     ts: int
@@ -72,6 +73,7 @@ class Mark:
     nodes_up: int
     nodes_down: int
     rows: int
+    reason: str | None
 
 
 class MeasuringDepot(Depot):
@@ -91,6 +93,7 @@ class MeasuringDepot(Depot):
         begun, thread = time.monotonic(), time.thread_time()
         is_written = super().store(batch)
         now, sweep = cpu_s(), batch.tables["sweeps"][0]
+        silent = [row["message"] for row in batch.tables.get("probe_runs", []) if row["probe"] == "ssh"]
         self.marks.append(
             Mark(
                 ts=sweep["ts"],
@@ -101,6 +104,7 @@ class MeasuringDepot(Depot):
                 nodes_up=sweep["nodes_up"],
                 nodes_down=sweep["nodes_down"],
                 rows=sum(map(len, batch.tables.values())) if is_written else 0,
+                reason=silent[0] if sweep["nodes_down"] and silent else None,
             )
         )
         self._last = now
@@ -120,7 +124,7 @@ def main(order: Order) -> dict[str, Any]:
     if order.with_airflow:
         _import_airflow()
     log = logging.getLogger("bench.task")
-    log.setLevel(logging.WARNING)
+    log.setLevel(logging.ERROR)  # nodes that are down, ticks that were missed: the answer has them
     folder = Path(order.state_folder)
     memory_before_mb = memory_mb(what="VmRSS")
     credentials = load_credentials("evc_nodes", login=order.user, key_file=order.key_file)
