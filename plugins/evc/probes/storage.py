@@ -23,8 +23,9 @@ _LEFT_OUT = frozenset(
 )
 _ENGINE = "/var/lib/docker"
 _MAX_DEVICES: Final = 64
-# the columns of POSIX df: device, three numbers, a percentage, the mountpoint; names may hold spaces
-_POSIX = re.compile(r"^.+?\s+([0-9]+)\s+([0-9]+)\s+(-?[0-9]+)\s+(?:[0-9]+%|-)\s+(/.*)$", re.ASCII)
+# the columns of POSIX df after the device: three numbers, a percentage, the mountpoint; names may hold spaces.
+# A try begins only where a number does and gives nothing back, so a line is read four times at most
+_POSIX = re.compile(r"(?<=\s)([0-9]++)\s++([0-9]++)\s++(-?[0-9]++)\s++(?:[0-9]++%|-)\s++(/.*)$", re.ASCII)
 _ESCAPE = re.compile(r"\\([0-7]{3})", re.ASCII)
 
 
@@ -93,11 +94,11 @@ def _posix(text: str) -> dict[str, Usage]:
     blocks, _, inodes = text.partition("\nFilesystem ")
     usages = {}
     for line in blocks.split("\n")[1:]:
-        match = _POSIX.match(line)
+        match = _POSIX.search(line)
         if match:
             usages[match[4]] = _usage(line, match[1], match[2], match[3])
     for line in inodes.split("\n")[1:]:
-        match = _POSIX.match(line)
+        match = _POSIX.search(line)
         if match and match[4] in usages:
             usage = usages[match[4]]
             usage.inodes_total, usage.inodes_free = _inodes(match[1], match[3])
