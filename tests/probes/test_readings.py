@@ -83,6 +83,14 @@ def test_what_is_no_gpu_load(text: str) -> None:
         gpu.read(Answer({path: text}), None)
 
 
+def test_control_characters_in_the_path_of_a_gpu_do_not_pass() -> None:
+    with pytest.raises(ParseError) as caught:
+        gpu.read(Answer({"/sys/class/devfreq/\x1b[2J\x07\x00" + "x" * 1000 + "/device/load": "busy\x1b"}), None)
+    assert str(caught.value).isprintable()
+    assert str(caught.value).startswith("/sys/class/devfreq/\ufffd[2J\ufffd\ufffdxxx")
+    assert len(str(caught.value)) < 200
+
+
 @pytest.mark.parametrize(
     ("bits", "now", "since_boot"), [(0, 0, 0), (0x8, 1, 1), (0x80000, 0, 1), (0x50005, 1, 1), (0xFFF0, 0, 0)]
 )

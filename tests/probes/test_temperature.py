@@ -67,3 +67,14 @@ def test_zones_of_one_type_keep_their_names_when_one_of_them_fails() -> None:
 
 def test_a_zone_without_a_type_has_a_name_too() -> None:
     assert set(celsius(read((None, "20000"), ("", "30000")))) == {"zone-0", "zone-1"}
+
+
+def test_control_characters_in_the_names_of_zones_do_not_pass() -> None:
+    sections = {f"{ZONE}7\x1b[2J\x00/temp": "20000", f"{ZONE}8\x07\x1b{'x' * 1000}/temp": "hot\x1b"}
+    sample = temperature.read(Answer(sections), None)
+    assert sample
+    assert celsius(sample) == {"zone-7\ufffd[2J\ufffd": 20.0}
+    (problem,) = sample.problems
+    assert problem.isprintable()
+    assert problem.startswith(f"{ZONE}8\ufffd\ufffdxxx")
+    assert len(problem) < 200

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from evc.errors import ParseError
 from evc.probes.answer import Answer
-from evc.probes.fields import excerpt, whole
+from evc.probes.fields import excerpt, printable, whole
 from evc.probes.probe import Before, Probe, Sample
 
 
@@ -21,7 +21,7 @@ def parse(path: str, text: str) -> float:
     try:
         return whole(text, most=1000) / 1000
     except ValueError:
-        raise ParseError(f"{path}: {excerpt(text)} is not a number from 0 to 1000") from None
+        raise ParseError(f"{printable(path, 80)}: {excerpt(text)} is not a number from 0 to 1000") from None
 
 
 def read(answer: Answer, before: Before | None) -> Sample | None:

@@ -46,7 +46,7 @@ def read(answer: Answer, before: Before | None) -> Sample | None:
         try:
             value = parse(text, answer.thermal_unit)
         except ValueError:
-            problems.append(f"{zone}{_TEMP}: {excerpt(text) if text else 'could not be read'} ({name})")
+            problems.append(f"{printable(zone, 80)}{_TEMP}: {excerpt(text) if text else 'could not be read'} ({name})")
             continue
         if value is not None and (name != _PMIC or value > _PMIC_UNKNOWN):
             celsius[name] = value
@@ -62,7 +62,7 @@ def _names(answer: Answer, zones: list[str]) -> dict[str, str]:
     for kind in types.values():
         times[kind] = times.get(kind, 0) + 1
     return {
-        zone: kind if kind and times[kind] == 1 else f"{kind or 'zone'}-{zone[len(_BEGIN) :][:20]}"
+        zone: kind if kind and times[kind] == 1 else f"{kind or 'zone'}-{printable(zone[len(_BEGIN) :], 20)}"
         for zone, kind in types.items()
     }
 
