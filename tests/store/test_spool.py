@@ -191,6 +191,36 @@ def test_a_corrupt_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert spool.waiting() == Waiting(0, 0, None)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"tables": {}, "nodes": ' + '{"a":' * 100_000,
+        '{"tables": [], "nodes": []}',
+        '{"tables": {"node_samples": [[]]}, "nodes": []}',
+        '{"tables": {"node_samples": [1]}, "nodes": []}',
+        '{"tables": {"node_samples": ["ts"]}, "nodes": []}',
+        '{"tables": {"node_samples": [{"ts": Infinity, "node_id": 1}]}, "nodes": []}',
+        '{"tables": {"probe_runs": [{"ts": 1, "node_id": 1, "probe": [], "message": {}}]}, "nodes": []}',
+        '{"tables": {}, "nodes": {"a": 1}}',
+        '{"tables": {}, "nodes": [7]}',
+        '{"tables": {}, "nodes": [{"id": {}, "status": "up"}]}',
+        '{"tables": {}, "nodes": [{"id": 1, "facts": []}]}',
+        '{"tables": null, "nodes": null}',
+    ],
+)
+def test_json_of_another_shape_does_not_block_the_rest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, engine: Engine, content: str
+) -> None:
+    store_with_nodes(engine, 3)
+    spool = filled(tmp_path, 3)
+    broken = files(spool)[1]
+    broken.write_bytes(gzip.compress(content.encode()))
+    assert spool.drain(lambda given: write(engine, given)) == 2
+    assert [path.name for path in files(spool)] == [broken.name + ".bad"]
+    assert f"set aside {broken.name}.bad: " in caplog.text
+
+
 def test_what_is_set_aside_makes_room_first(tmp_path: Path) -> None:
     size = filled(tmp_path / "measure", 1).waiting().bytes
     spool = Spool(tmp_path / "spool", 2 * size + size // 2)

@@ -29,6 +29,19 @@ _NAME = re.compile(
 )  # nanoseconds since 1970, process, number: their order is the batches'
 _HALF, _BAD = ".tmp", ".bad"
 _HALF_IS_DEAD_AFTER_S = 600
+# what reading or writing a file raises that is no batch, whatever JSON it holds; it would block those behind it
+_POISON = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RecursionError,
+    SQLAlchemyError,
+    TypeError,
+    ValueError,
+    gzip.BadGzipFile,
+    zlib.error,
+)
 _numbers = itertools.count()
 
 
@@ -158,7 +171,7 @@ class Spool:
             write(_read(path))
         except FileNotFoundError:
             return 0  # dropped meanwhile to make room
-        except (SQLAlchemyError, EOFError, ValueError, TypeError, LookupError, gzip.BadGzipFile, zlib.error) as error:
+        except _POISON as error:
             cause = str(getattr(error, "orig", None) or error).partition("\n")[0][:200]
             aside = path.with_name(path.name + _BAD)
             log.error("spool %s: set aside %s: %s: %s", self.folder, aside.name, type(error).__name__, cause)
