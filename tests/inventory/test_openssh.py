@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,39 @@ def test_a_chain_of_too_many_jump_nodes_is_left_out() -> None:
     comments = [line for line in text.splitlines() if line.startswith("# left out")]
     assert comments == [f"# left out: n{openssh.MAX_JUMPS + 1}: jump_node: 7 nodes on the way; allowed: at most 6"]
     assert max(map(len, text.splitlines())) < 100_000  # Linux takes 131,072 bytes in one argument
+
+
+Run = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def run_by_ssh(tmp_path: Path) -> Run:
+    """Give ssh a ``ProxyCommand``; returns what ssh and its shell make of it, by an ``ssh`` that only notes how it was
+    called."""
+    real = shutil.which("ssh")
+    assert real
+    noted, note = tmp_path / "noted", tmp_path / "bin" / "ssh"
+    note.parent.mkdir()
+    note.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >"$NOTED"\n')
+    note.chmod(0o755)
+    path = f"{note.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SHELL": "/bin/sh", "NOTED": str(noted)}
+
+    def run(value: str) -> list[str]:
+        noted.unlink(missing_ok=True)
+        argv = [real, "-F", "/dev/null", "-p", "2022", "-o", f"ProxyCommand={value}", "192.0.2.9"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, env=environment)
+        assert noted.exists(), done.stderr
+        return noted.read_text().split("\0")[:-1]
+
+    return run
+
+
+def test_the_zone_of_a_jump_node_s_ipv6_address_is_no_token_of_ssh(run_by_ssh: Run) -> None:
+    first, second = Node("first", "fe80::2%wlan0"), Node("second", "fe80::1%eth0")
+    value = openssh.proxy_command([first, second], {}, "/known")
+    assert value
+    called = run_by_ssh(value)
+    assert called[-4:] == ["-W", "[192.0.2.9]:2022", "--", "fe80::1%eth0"]
+    (inner,) = (argument.removeprefix("ProxyCommand=") for argument in called if argument.startswith("ProxyCommand="))
+    assert run_by_ssh(inner)[-4:] == ["-W", "[192.0.2.9]:2022", "--", "fe80::2%wlan0"]
