@@ -22,7 +22,7 @@ from evc.operators.sweep_nodes import SweepNodesOperator
     start_date=datetime(2026, 1, 1),
     catchup=False,
     params={**selection(), "sweeps": sweeps()},
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    default_args={"retries": 5, "retry_delay": timedelta(seconds=5)},
     doc_md=__doc__,
     tags=["evc", "telemetry"],
 )

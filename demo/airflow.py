@@ -84,6 +84,8 @@ def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
             "workers": 1,
             "secret_key": secrets["api_secret"],
         },
+        # after a stop in mid-window tasks may start before the API does: they wait for it
+        "workers": {"execution_api_retries": 20, "execution_api_retry_wait_max": 5},
         "api_auth": {"jwt_secret": secrets["jwt_secret"]},
         "logging": {
             "uvicorn_logging_level": "WARNING",
@@ -115,7 +117,10 @@ def environment(state: State, port: int) -> dict[str, str]:
 def write_env_file(state: State, values: dict[str, str]) -> Path:
     """Write ``values`` as a file for ``.`` of a POSIX shell. It holds secrets: mode 0600."""
     path = state.folder / "env"
-    write_private(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
+    # the programs that belong to it, without the warnings of libraries for their developers
+    lines.append(f'export PYTHONWARNINGS=ignore PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n')
+    write_private(path, "".join(lines))
     return path
 
 

@@ -90,12 +90,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Used(Column):
-    """GiB in use, of how many: total less available."""
+    """GiB in use, of how many: of storage as ``df`` says; of memory, which has no such column, total less available."""
 
     def cell(self, row: Row) -> str:
         """Return e.g. ``3.1/7.7``."""
-        total, available = (row.get(self.key.format(part)) for part in ("total", "available"))
-        return "-" if total is None or available is None else f"{(total - available) / GIB:.1f}/{total / GIB:.1f}"
+        total, used, available = (row.get(self.key.format(part)) for part in ("total", "used", "available"))
+        if used is None and total is not None and available is not None:
+            used = total - available
+        return "-" if total is None or used is None else f"{used / GIB:.1f}/{total / GIB:.1f}"
 
 
 NODES = (

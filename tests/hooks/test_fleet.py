@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from evc.errors import CredentialsError, HostKeyChanged, InputError, LoginRefused, NodeUnreachable
+from evc.fleet.nodes import Node
 from evc.hooks.fleet import FleetHook
+from evc.store.nodes import store_node
 from evc.sweep.run import Shard
 from tests.servers.airflow import DagRunner
 from tests.servers.sshd import SshServer, free_port, running_sshd
@@ -101,6 +105,22 @@ def test_a_changed_host_key_is_an_event_and_only_the_new_key_given_by_hand_repla
         hook.register(given(server, conn_id="own", host_key=server.host_key))
         assert rows(hook, "SELECT host_key FROM nodes") == [(server.host_key,)]
         assert rows(hook, "SELECT count(*) FROM node_events WHERE kind = 'host_key_replaced'") == [(1,)]
+
+
+def test_a_key_that_a_sweep_pinned_meanwhile_is_not_replaced(hook: FleetHook, sshd: SshServer, tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "other") as other:
+        contact = hook._contact
+
+        def slow_contact(node: Node, known: Node | None, registered: Mapping[str, Node]) -> Any:
+            outcome = contact(node, known, registered)
+            with hook.engine.begin() as connection:
+                store_node(connection, replace(node, host_key=other.host_key), 1_000_000_000)
+            return outcome
+
+        hook._contact = slow_contact  # type: ignore[method-assign]
+        with pytest.raises(HostKeyChanged):
+            hook.register(given(sshd))
+        assert rows(hook, "SELECT host_key FROM nodes") == [(other.host_key,)]
 
 
 def test_removal_keeps_history_and_frees_name_and_address(hook: FleetHook, sshd: SshServer) -> None:

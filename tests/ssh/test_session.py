@@ -171,6 +171,29 @@ def test_a_long_answer_is_bounded(sshd: SshServer) -> None:
     asyncio.run(main())
 
 
+def test_stderr_counts_towards_the_bound(sshd: SshServer) -> None:
+    async def main() -> None:
+        async with opened(sshd.node(), login(sshd)) as session:
+            reply = await session.run("echo out; head -c 10000000 /dev/zero >&2", timeout_s=20, max_bytes=50_000)
+            assert (reply.stdout, reply.ended) == (b"out\n", Ended.LIMIT)
+
+    asyncio.run(main())
+
+
+def test_what_a_node_says_reaches_an_error_without_control_characters(sshd: SshServer) -> None:
+    def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-1.0-\x1b[31mred\x07\r\n")
+        writer.close()
+
+    async def main() -> None:
+        async with badly(behave) as node:
+            with pytest.raises((NodeUnreachable, ConnectionCut)) as caught:
+                await refused(node, login(sshd), timeout_s=5)
+        assert str(caught.value).isprintable()
+
+    asyncio.run(main())
+
+
 def test_a_connection_cut_in_mid_answer_keeps_what_came(sshd: SshServer) -> None:
     async def main() -> None:
         async with opened(sshd.node(), login(sshd)) as session:

@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from evc.errors import CredentialsError, DatabaseAway, EvcError, SchemaMismatch, SpoolError, Stopped
+from evc.errors import CredentialsError, DatabaseAway, EvcError, InputError, SchemaMismatch, SpoolError, Stopped
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
 from evc.probes import PROBES
 from evc.probes.answer import Answer
 from evc.probes.probe import Before, Sample
 from evc.ssh.credentials import Credentials, load_credentials
+from evc.ssh.pool import Pool
 from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.nodes import list_nodes, remove_node, store_node
 from evc.store.spool import Spool
 from evc.sweep.depot import Depot
 from evc.sweep.run import Collection, Job, Report, Shard
-from tests.servers.sshd import SshServer, free_port
+from tests.servers.sshd import SshServer, free_port, running_sshd
 
 LOG = logging.getLogger("tests.sweep.run")
 
@@ -270,7 +271,7 @@ def test_samples_wait_on_disk_while_the_database_is_locked_and_are_written_after
 
 def test_a_run_that_ends_while_the_database_is_away_fails_and_says_what_waits(bench: Bench) -> None:
     bench.register(bench.server.node())
-    with locked(bench.folder), pytest.raises(DatabaseAway, match=r"locked.*2 batches wait in the spool"):
+    with locked(bench.folder), pytest.raises(DatabaseAway, match=r"locked.*2 batches .* wait in the spool"):
         bench.run(count=2)
     assert bench.rows("SELECT count(*) FROM node_samples") == [(0,)]
     bench.run(run_id="next")
@@ -284,7 +285,7 @@ def away() -> Engine:
 def test_a_run_that_begins_while_the_database_is_away_sweeps_the_nodes_last_known(bench: Bench) -> None:
     bench.register(bench.server.node())
     bench.run()
-    with pytest.raises(DatabaseAway, match="1 batches wait in the spool"):
+    with pytest.raises(DatabaseAway, match="1 batches .* wait in the spool"):
         Bench(away(), bench.folder, bench.server).run(run_id="next")
     bench.run(run_id="last")
     assert bench.rows("SELECT count(*) FROM node_samples WHERE up = 1") == [(3,)]
@@ -294,6 +295,121 @@ def test_a_run_that_begins_while_the_database_is_away_sweeps_the_nodes_last_know
 def test_without_any_known_node_the_database_s_own_error_comes_out(bench: Bench) -> None:
     with pytest.raises(DatabaseAway, match="refused"):
         Bench(away(), bench.folder, bench.server).run()
+
+
+def test_a_key_seen_first_while_the_database_is_away_stays_pinned(bench: Bench, tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "own") as server:
+        own = Bench(bench.engine, bench.folder, server)
+        own.register(server.node())
+        first = server.host_key
+
+        async def main() -> None:
+            running = asyncio.create_task(own.collection(Ticks(int(time.time()) + 1, 3, 5)).run())
+            await asyncio.sleep(0.5)
+            with locked(own.folder):
+                while own.spool.waiting().batches == 0:  # noqa: ASYNC110  the spool tells nobody
+                    await asyncio.sleep(0.1)
+                server.stop()
+                server.renew_host_key()
+                server.start()
+                await asyncio.sleep(3.5)
+            await running
+
+        asyncio.run(main())
+    assert own.rows("SELECT host_key FROM nodes") == [(first,)]
+    kinds = [kind for (kind,) in own.rows("SELECT kind FROM node_events ORDER BY kind")]
+    assert kinds.count("host_key_pinned") == 1
+    assert "host_key_changed" in kinds
+
+
+def test_a_jump_node_that_is_only_passed_through_is_pinned(bench: Bench) -> None:
+    bench.register(bench.server.node("gate"), bench.server.node("inner", jump_node="gate"))
+    job = Job("run", Ticks(int(time.time()), 30, 1), names=frozenset({"inner"}))
+    asyncio.run(bench.collection(job.ticks, job=job).run())
+    key = bench.server.host_key
+    assert bench.rows("SELECT name, host_key FROM nodes ORDER BY id") == [("gate", key), ("inner", key)]
+    assert bench.rows("SELECT count(*) FROM node_events WHERE kind = 'host_key_pinned'") == [(2,)]
+    assert bench.rows("SELECT node_id FROM node_samples") == [(2,)]
+
+
+def test_a_removed_node_s_connection_is_closed(bench: Bench) -> None:
+    bench.register(bench.server.node("first"), bench.server.node("second", host="127.0.0.1", jump_node="first"))
+
+    async def main() -> set[str]:
+        collection = bench.collection(Ticks(int(time.time()) + 1, 2, 3))
+        kept: list[set[str]] = []
+        close = Pool.keep_only
+
+        async def keep_only(pool: Pool, names: set[str]) -> None:
+            await close(pool, names)
+            kept.append(set(pool._sessions))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Pool, "keep_only", keep_only)
+            running = asyncio.create_task(collection.run())
+            await asyncio.sleep(2)
+            with bench.engine.begin() as connection:
+                remove_node(connection, "second", 1_000_000_000)
+            await running
+        assert kept[0] == {"first", "second"}
+        return kept[-1]
+
+    assert asyncio.run(main()) == {"first"}
+
+
+def test_a_spool_that_can_t_be_used_ends_no_sweep_while_the_database_is_well(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.register(bench.server.node())
+    bench.spool.folder.mkdir()
+    (bench.spool.folder / ".lock").mkdir()
+    assert bench.run(count=2).sweeps == 2
+    assert bench.rows("SELECT count(*) FROM node_samples") == [(2,)]
+    assert "what waits there stays" in caplog.text
+
+
+def test_hosts_ini_that_can_t_be_written_ends_no_sweep(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.register(bench.server.node())
+
+    def publish() -> None:
+        raise InputError("hosts_ini", "is a folder", "the path of a file")
+
+    depot = Depot(bench.engine, bench.spool, bench.folder, LOG, on_pinned=publish)
+    ticks = Ticks(int(time.time()) + 1, 1, 2)
+    collection = Collection(
+        Job("run", ticks), depot, bench.credentials, connect_timeout_s=5, sweep_timeout_s=5, log=LOG
+    )
+    assert asyncio.run(collection.run()).sweeps == 2
+    assert caplog.text.count("hosts_ini: is a folder") == 1
+
+
+def test_a_table_that_is_gone_for_a_while_loses_nothing(bench: Bench) -> None:
+    bench.register(bench.server.node())
+
+    async def main() -> Report:
+        running = asyncio.create_task(bench.collection(Ticks(int(time.time()) + 1, 2, 4)).run())
+        await asyncio.sleep(0.5)
+        with bench.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE node_samples RENAME TO elsewhere"))
+        await asyncio.sleep(3)
+        with bench.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO node_samples"))
+        return await running
+
+    report = asyncio.run(main())
+    assert (report.sweeps, report.batches_spooled >= 1) == (4, True)
+    assert bench.rows("SELECT count(*) FROM node_samples") == [(4,)]
+
+
+def test_a_clock_that_is_set_back_ends_the_run(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.register(bench.server.node())
+    collection = bench.collection(Ticks(int(time.time()), 2, 5))
+    begun = time.time()
+    collection._clock = lambda: time.time() - (3600 if time.time() - begun > 3 else 0)
+    report = asyncio.run(asyncio.wait_for(collection.run(), 30))
+    assert 1 <= report.sweeps < 5
+    assert report.sweeps + report.missed_ticks == 5
+    assert "the clock was set back" in caplog.text
 
 
 def test_a_disk_that_is_full_while_the_database_is_away_loses_nothing_that_memory_can_hold(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evc.errors import CredentialsError
+from evc.errors import CredentialsError, NodeTimeout
 from evc.fleet.nodes import Node
 from evc.ssh.credentials import Credentials, load_credentials
 from evc.ssh.pool import Pool
@@ -33,7 +35,7 @@ def sweeping(server: SshServer, test: Callable[[Sweep], Awaitable[None]], timeou
 
     async def main() -> None:
         pool = Pool(credentials_of, connect_timeout_s=timeout_s)
-        sweeper = Sweeper(pool, timeout_s=timeout_s)
+        sweeper = Sweeper(pool, timeout_s=timeout_s, deadline_s=3 * timeout_s)
 
         async def sweep(
             *nodes: Node, ts: int = 1_000_000_200, memories: dict[int, Memory] | None = None
@@ -111,6 +113,70 @@ def test_bad_nodes_are_data_and_keep_nobody_waiting(sshd: SshServer, tmp_path: P
         changed = outcome_of(result, "changed")
         assert [event["kind"] for event in changed.rows["node_events"]] == ["host_key_changed"]
         assert "host_key" not in changed.node
+
+    sweeping(sshd, test)
+
+
+def test_one_slow_node_ends_with_the_sweep_s_deadline(sshd: SshServer) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            pool = Pool(
+                lambda conn_id: load_credentials(conn_id, login=sshd.user, key_file=str(sshd.key_file)),
+                connect_timeout_s=30,
+            )
+            sweeper = Sweeper(pool, timeout_s=30, deadline_s=3)
+            nodes = [Node("mute", "127.0.0.1", mute.getsockname()[1], id=1), sshd.node("good", id=2)]
+            result = await sweeper.sweep(nodes, {}, {}, 1_000_000_200)
+            await pool.close()
+        assert outcome_of(result, "mute").failure == "mute: not done within the 3 s of a sweep"
+        assert outcome_of(result, "good").failure is None
+
+    asyncio.run(main())
+
+
+def test_a_dead_jump_node_is_tried_once_for_all_nodes_behind_it(sshd: SshServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        gate = Node("gate", "127.0.0.1", mute.getsockname()[1], id=1)
+        behind = [sshd.node(f"n{n}", id=n, jump_node="gate") for n in range(2, 12)]
+
+        async def test(sweep: Sweep) -> None:
+            begun = time.monotonic()
+            result = await sweep(gate, *behind)
+            assert len(result.failures) == 11
+            assert sum(": jump node gate: " in line for line in result.failures) == 10
+            assert time.monotonic() - begun < 6, "each node waited for it anew"
+
+        sweeping(sshd, test, timeout_s=1)
+
+
+def test_nodes_that_answered_last_time_come_first(sshd: SshServer) -> None:
+    asked = []
+
+    class Noting(Sweeper):
+        async def ask(self, node: Node, registered: Mapping[str, Node], memory: Memory, ts: int) -> Outcome:
+            asked.append(node.name)
+            raise NodeTimeout(node.name)
+
+    async def main() -> None:
+        sweeper = Noting(Pool(lambda _: login, connect_timeout_s=1), timeout_s=1, deadline_s=1)
+        nodes = [sshd.node(f"n{n}", id=n) for n in range(6)]
+        await sweeper.sweep(nodes, {}, {n: Memory(missed_sweeps=(n + 1) % 3) for n in range(6)}, 1_000_000_200)
+
+    login = load_credentials("evc_nodes", login=sshd.user, key_file=str(sshd.key_file))
+    asyncio.run(main())
+    assert asked == ["n2", "n5", "n0", "n3", "n1", "n4"]
+
+
+def test_no_file_descriptor_left_is_our_fault_and_not_the_nodes(sshd: SshServer) -> None:
+    async def test(sweep: Sweep) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())), hard))  # noqa: ASYNC240
+        try:
+            result = await sweep(*(sshd.node(f"n{n}", id=n) for n in range(1, 4)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert result.outcomes == []
+        assert {"Too many open files" in str(fault) for fault in result.faults.values()} == {True}
 
     sweeping(sshd, test)
 

@@ -42,10 +42,12 @@ class Imported:
     """What could be made of an inventory.
 
     :param nodes: in the order of the inventory
-    :param problems: what was not imported and why, one line each, without any value that may be secret
+    :param refused: hosts that can't be nodes and why, one line each
+    :param problems: what was not imported of hosts that are, one line each, without any value that may be secret
     """
 
     nodes: list[Node] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -232,15 +234,13 @@ def from_ansible(data: Mapping[str, Any]) -> Imported:
         try:
             node = _node(name, groups, variables.get(name, {}), notes)
         except InputError as error:
-            imported.problems.append(f"{quote(name)} not imported: {error}")
+            imported.refused.append(f"{quote(name)}: {error}")
             continue
         other = addresses.setdefault((node.host, node.port, node.jump_node), node.name)
         if other == node.name:
             imported.nodes.append(node)
         else:
-            imported.problems.append(
-                f"{quote(name)} not imported: {node.host} port {node.port} is {quote(other)} already"
-            )
+            imported.refused.append(f"{quote(name)}: {node.host} port {node.port} is {quote(other)} already")
     imported.problems += [f"{reason}: {_enumerate(names)}" for reason, names in notes.items()]
     return imported
 

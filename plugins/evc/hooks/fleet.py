@@ -168,7 +168,7 @@ class FleetHook:
         outcome = self._contact(node, known, registered)
         node = replace(node, host_key=str(outcome.node.pop("host_key", None) or node.host_key))
         self.log.info("%s: answers; host key %s", node.name, fingerprint(str(node.host_key)))
-        node_id, created = self._store(node, known)
+        node_id, created = self._store(node, known, key_was_given="host_key" in given and bool(given["host_key"]))
         with_id(outcome, node_id)
         write(self.engine, Batch(outcome.rows, [{**outcome.node, "status": "up"}]))
         facts = (str(outcome.node[name]) for name in ("board_model", "arch", "os", "kernel") if outcome.node.get(name))
@@ -178,9 +178,13 @@ class FleetHook:
         self.publish()
         return {"name": node.name, "id": node_id, "created": created}
 
-    def _store(self, node: Node, known: Node | None) -> tuple[int, bool]:
+    def _store(self, node: Node, known: Node | None, *, key_was_given: bool) -> tuple[int, bool]:
         ts = int(time.time())
         with self.engine.begin() as connection:
+            # a sweep may have pinned a key since the node was looked up
+            now = find_node(connection, node.name)
+            if now and now.host_key not in (None, node.host_key) and not key_was_given:
+                raise HostKeyChanged(node.name, fingerprint(str(now.host_key)), fingerprint(str(node.host_key)))
             node_id, created = store_node(connection, node, ts)
             if known and known.host_key not in (None, node.host_key):
                 message = f"{fingerprint(str(known.host_key))} replaced by the key that was given"
@@ -238,8 +242,11 @@ class FleetHook:
         imported = read_inventory(Path(path))
         with self.engine.begin() as connection:
             outcome = import_nodes(connection, imported, int(time.time()))
-        for line in [*imported.problems, *outcome.refused]:
+        outcome.refused = [*imported.refused, *outcome.refused]
+        for line in outcome.refused:
             self.log.warning("not imported: %s", line)
+        for line in imported.problems:
+            self.log.warning("%s", line)
         self.publish()
         counts = {name: len(getattr(outcome, name)) for name in ("added", "changed", "unchanged", "refused")}
         self.log.info("%s: %s", path, ", ".join(f"{count} {name}" for name, count in counts.items()))

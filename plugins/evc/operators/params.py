@@ -88,7 +88,7 @@ def names(description: str, pattern: str = NAME_PATTERN, **more: Any) -> Param:
     """A list of names, empty by default."""
     return Param(
         [],
-        type="array",
+        type=["null", "array"],
         items={"type": "string", "pattern": pattern},
         uniqueItems=True,
         description=description,

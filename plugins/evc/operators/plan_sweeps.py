@@ -23,14 +23,14 @@ class PlanSweepsOperator(BaseOperator):
         from evc.hooks.fleet import FleetHook
 
         params = context["params"]
-        chosen = bool(params["nodes"] or params["groups"])
+        nodes, groups = params["nodes"] or [], params["groups"] or []
         with one_line():
-            plan = FleetHook(self.log).plan(params["nodes"], params["groups"])
+            plan = FleetHook(self.log).plan(nodes, groups)
         if not plan.shards:
             self.log.info("no node is registered: trigger register_node or import_inventory; nothing to sweep")
         else:
             self.log.info("%d nodes in %d task(s)", plan.nodes, plan.shards)
-        sweeps = params["sweeps"] or (1 if chosen else None)
+        sweeps = params["sweeps"] or (1 if nodes or groups else None)
         return [
             {"shard_index": index, "shard_count": plan.shards, "names": plan.names, "sweeps": sweeps}
             for index in range(plan.shards)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from evc.errors import EvcError, HostKeyChanged, InputError, LoginRefused, SchemaMismatch
+
+log = logging.getLogger(__name__)
 
 _FINAL = (InputError, HostKeyChanged, LoginRefused, SchemaMismatch)
 
@@ -21,6 +24,8 @@ def one_line() -> Iterator[None]:
         with reporting():
             yield
     except _FINAL as error:
+        log.error("%s", error)
         raise AirflowFailException(str(error)) from None
     except EvcError as error:
+        log.error("%s", error)
         raise AirflowException(str(error)) from None

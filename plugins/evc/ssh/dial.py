@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from evc.errors import NodeTimeout, NodeUnreachable
+from evc.errors import EvcError, NodeTimeout, NodeUnreachable
+
+_resolvers = ThreadPoolExecutor(64, thread_name_prefix="evc-resolver")
+
+
+def _resolve(host: str, port: int) -> list[Any]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 async def dial(name: str, host: str, port: int, timeout_s: float) -> socket.socket:
@@ -35,6 +44,7 @@ async def dial(name: str, host: str, port: int, timeout_s: float) -> socket.sock
         raise NodeTimeout(f"{where}: no {stage} within {timeout_s:g} s") from None
     except OSError as error:
         _close(sock)
+        raise_if_ours(error)
         raise NodeUnreachable(f"{where}: {os.strerror(error.errno) if error.errno else error}") from None
     except BaseException:
         _close(sock)
@@ -42,10 +52,22 @@ async def dial(name: str, host: str, port: int, timeout_s: float) -> socket.sock
     return sock
 
 
+def raise_if_ours(error: Exception) -> None:
+    """Raise what no node can be blamed for.
+
+    :raises EvcError: this process or this machine has no file descriptor left
+    """
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise EvcError(
+            f"{os.strerror(error.errno)}: raise the limit (ulimit -n) or lower [evc] nodes_per_task"
+        ) from None
+
+
 async def _connect(where: str, host: str, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
     try:
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # threads of their own: a resolver that hangs delays neither other names' look-ups nor the writer
+        infos = await loop.run_in_executor(_resolvers, _resolve, host, port)
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise NodeUnreachable(f"{where}: name does not resolve: {reason}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evc.errors import InputError, NodeError, NodeUnreachable
 from evc.fleet.nodes import Node, jump_path
@@ -20,10 +20,12 @@ class Limits:
     """How much happens at once.
 
     :param openings: connections being opened; a host that does not answer holds its place until the time-out
+    :param doubtful: the same for nodes that did not answer last time, so that they keep no place of the others
     :param exchanges: key exchanges among them; each costs milliseconds of processor time
     """
 
     openings: int = 250
+    doubtful: int = 1000
     exchanges: int = 20
 
 
@@ -32,6 +34,9 @@ class Pool:
 
     :param credentials_of: raises ``CredentialsError``, which reaches the caller of :meth:`session`
     :param connect_timeout_s: for TCP up to the first byte, and again for key exchange and login
+
+    ``first_contacts`` holds the keys, by node id, of nodes that had none pinned: as long as the pool lives they count
+    as pinned, whatever becomes of the database meanwhile.
     """
 
     def __init__(
@@ -41,16 +46,21 @@ class Pool:
         self._credentials_of = credentials_of
         self._timeout_s = connect_timeout_s
         self._openings = asyncio.Semaphore(limits.openings)
+        self._doubtful = asyncio.Semaphore(limits.doubtful)
         self._exchanges = asyncio.Semaphore(limits.exchanges)
         self._sessions: dict[str, Session] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._hop_locks: dict[str, asyncio.Lock] = {}
         self._hop_failures: dict[str, tuple[float, NodeError]] = {}
+        self.first_contacts: dict[int, str] = {}
 
-    async def session(self, node: Node, nodes: Mapping[str, Node]) -> tuple[Session, bool]:
+    async def session(
+        self, node: Node, nodes: Mapping[str, Node], *, is_doubtful: bool = False
+    ) -> tuple[Session, bool]:
         """Return an open session to ``node`` and whether it was opened just now.
 
         :param nodes: all registered nodes by name, for the way through jump nodes
+        :param is_doubtful: it did not answer last time
         :raises NodeError: it, or a node on the way, did not answer as it should
         :raises CredentialsError: a login of ours is at fault
         """
@@ -61,7 +71,7 @@ class Pool:
         via: Session | None = None
         for hop in path:
             via = await self._hop(node, hop, via)
-        return await self._open(node, via)
+        return await self._open(node, via, self._doubtful if is_doubtful else self._openings)
 
     async def _hop(self, node: Node, hop: Node, via: Session | None) -> Session:
         """Return the session to a jump node; one that has just failed is not tried again for each node behind it."""
@@ -70,13 +80,15 @@ class Pool:
             failed_at, failure = self._hop_failures.get(hop.name, (0.0, None))
             if failure is None or now > failed_at:
                 try:
-                    return (await self._open(hop, via))[0]
+                    return (await self._open(hop, via, self._openings))[0]
                 except NodeError as error:
                     failure = error
                     self._hop_failures[hop.name] = (asyncio.get_running_loop().time(), error)
         raise NodeUnreachable(f"{node.name}: jump node {failure}")
 
-    async def _open(self, node: Node, via: Session | None) -> tuple[Session, bool]:
+    async def _open(self, node: Node, via: Session | None, places: asyncio.Semaphore) -> tuple[Session, bool]:
+        pinned = node.host_key or self.first_contacts.get(node.id or 0)
+        node = replace(node, host_key=pinned)
         # one lock a node: it may be a jump node that others ask for at the same time
         async with self._locks.setdefault(node.name, asyncio.Lock()):
             known = self._sessions.get(node.name)
@@ -84,11 +96,13 @@ class Pool:
                 return known, False
             await self.discard(node)
             credentials = self._credentials_of(node.conn_id)
-            async with self._openings:
+            async with places:
                 session = await open_session(
                     node, credentials, timeout_s=self._timeout_s, exchanges=self._exchanges, via=via
                 )
             self._sessions[node.name] = session
+            if pinned is None:
+                self.first_contacts[node.id or 0] = session.host_key
             return session, True
 
     async def discard(self, node: Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import getpass
 import hashlib
 import logging
 import os
@@ -17,12 +18,23 @@ import asyncssh
 from evc.errors import ConnectionCut, HostKeyChanged, LoginRefused, NodeError, NodeTimeout, NodeUnreachable
 from evc.fleet.nodes import Node
 from evc.ssh.credentials import Credentials
-from evc.ssh.dial import dial
+from evc.ssh.dial import dial, raise_if_ours
 
 MAX_ANSWER_BYTES = 1_000_000
 # at INFO it writes ten lines for each command of each node, the command included
 logging.getLogger("asyncssh").setLevel(logging.WARNING)
 _KEEPALIVE_S = 15
+
+
+def _local_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "evc"  # a container's user without a line in /etc/passwd
+
+
+# the library asks for the local user's name at each connection, though nothing here uses it: found out once
+os.environ.setdefault("LOGNAME", _local_name())
 _HOST_KEY_ALGORITHMS = {
     "ssh-ed25519": ["ssh-ed25519"],
     "ecdsa-sha2-nistp256": ["ecdsa-sha2-nistp256"],
@@ -64,7 +76,8 @@ class _Client(asyncssh.SSHClient):
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
-        return self.pinned is None or key_text(key) == self.pinned
+        self.pinned = self.pinned or key_text(key)  # also for the key exchanges that follow on this connection
+        return key_text(key) == self.pinned
 
 
 class _Channel(asyncssh.SSHClientSession[bytes]):
@@ -87,10 +100,11 @@ class _Channel(asyncssh.SSHClientSession[bytes]):
         self._chan = chan
 
     def data_received(self, data: bytes, datatype: Any) -> None:
-        if datatype is not None or self.over_limit:
+        if self.over_limit:
             return
-        self._parts.append(data[: self._max_bytes - self._size])
-        self._size += len(self._parts[-1])
+        if datatype is None:
+            self._parts.append(data[: self._max_bytes - self._size])
+        self._size += len(data)  # what comes on stderr is not kept, but costs as much
         if self._size >= self._max_bytes and self._chan:
             self.over_limit = True
             self._chan.abort()
@@ -194,7 +208,8 @@ async def open_session(
     where = f"{node.name}: {node.host} port {node.port}"
     unused = sock
     try:
-        async with exchanges, asyncio.timeout(timeout_s):
+        # a way through a jump node can't be dialled first, so a silent node behind one must hold no place for others
+        async with contextlib.nullcontext() if via else exchanges, asyncio.timeout(timeout_s):
             options = _options(node, credentials, client)
             unused = None  # from here on the library closes it
             connection = await asyncssh.connect(
@@ -207,6 +222,7 @@ async def open_session(
     except TimeoutError:
         raise NodeTimeout(f"{where}: no login within {timeout_s:g} s") from None
     except (asyncssh.Error, OSError, ValueError) as error:
+        raise_if_ours(error)
         raise _node_error(where, node, credentials, client, error) from None
     finally:
         if unused is not None:

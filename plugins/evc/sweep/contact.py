@@ -32,7 +32,7 @@ async def first_contact(
     """
     pool = Pool(credentials_of, connect_timeout_s=connect_timeout_s)
     try:
-        sweeper = Sweeper(pool, timeout_s=sweep_timeout_s)
+        sweeper = Sweeper(pool, timeout_s=sweep_timeout_s, deadline_s=3 * (connect_timeout_s + sweep_timeout_s))
         return await sweeper.ask(replace(node, id=_NOT_STORED_YET), registered, Memory(), int(time.time()))
     finally:
         await pool.close()

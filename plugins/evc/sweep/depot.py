@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
-from evc.errors import DatabaseAway, DatabaseError, DatabaseReadOnly, SpoolError
+from evc.errors import DatabaseAway, DatabaseError, DatabaseReadOnly, EvcError, InputError, SpoolError
 from evc.fleet.log import Log
-from evc.fleet.nodes import Node
+from evc.fleet.nodes import Node, make_node
 from evc.store.database import check_schema
 from evc.store.nodes import list_nodes
 from evc.store.spool import Spool
@@ -42,7 +44,10 @@ class Depot:
         self._on_pinned = on_pinned
         self.nodes: list[Node] = []
         self.away: DatabaseError | None = None
+        self._pinned: dict[int, str] = {}
+        self._new_memories: dict[int, Memory] = {}
         self._held: list[Batch] = []
+        self._has_pinned = False
 
     def open(self) -> dict[int, Memory]:
         """Read nodes and memories; where the database is away, the nodes as they were last known.
@@ -69,20 +74,49 @@ class Depot:
         self._held.append(batch)
         try:
             while self._held:
-                write(self._engine, self._held[0])
+                self._write(self._held[0])
                 del self._held[0]
             self.drain()
             self._refresh_nodes()
-        except (DatabaseAway, DatabaseReadOnly) as error:
+        except DatabaseError as error:
+            # also a refused login or a missing table: someone may mend it before the run ends, when it fails with this
             self.away = error
             self._to_spool()
-            waiting = self._spool.waiting()
-            self._log.warning("%s; %d batches (%d kB) wait in the spool", error, waiting.batches, waiting.bytes // 1000)
+            self._log.warning("%s; %s", error, self._what_waits())
             return False
         self.away = None
-        if any("host_key" in node for node in batch.nodes):
-            self._on_pinned()
+        self._tell_pinned()
         return True
+
+    def _write(self, batch: Batch) -> None:
+        write(self._engine, batch)
+        self._has_pinned |= any("host_key" in node for node in batch.nodes)
+
+    def _tell_pinned(self) -> None:
+        if self._has_pinned:
+            self._has_pinned = False
+            try:
+                self._on_pinned()
+            except EvcError as error:
+                self._log.error("%s", error)  # hosts.ini is written again at the next change; sweeps do not need it
+
+    def pin(self, keys: Mapping[int, str]) -> None:
+        """Take the host keys of first contacts, by node id, as pinned from now on, also while the database is away."""
+        if keys.keys() - self._pinned.keys():
+            self._pinned.update(keys)
+            self._set_nodes(self.nodes)
+
+    def take_memories(self) -> dict[int, Memory]:
+        """Return once what is remembered of nodes that were registered while the run goes on."""
+        taken, self._new_memories = self._new_memories, {}
+        return taken
+
+    def _what_waits(self) -> str:
+        try:
+            waiting = self._spool.waiting()
+        except SpoolError as error:
+            return str(error)
+        return f"{waiting.batches} batches ({waiting.bytes // 1000} kB) wait in the spool"
 
     def _to_spool(self) -> None:
         try:
@@ -103,12 +137,15 @@ class Depot:
         if self._held:
             raise SpoolError(f"{len(self._held)} sweeps are lost: neither database nor spool took them ({self.away})")
         if self.away:
-            waiting = self._spool.waiting().batches
-            raise DatabaseAway(f"{self.away}; {waiting} batches wait in the spool and are written when it is back")
+            raise DatabaseAway(f"{self.away}; {self._what_waits()} and are written when it is back")
 
     def drain(self) -> int:
         """Write what waits in the spool, oldest first; returns how many batches."""
-        written = self._spool.drain(lambda batch: write(self._engine, batch))
+        try:
+            written = self._spool.drain(self._write)
+        except SpoolError as error:
+            self._log.error("%s; what waits there stays", error)
+            return 0
         if written:
             self._log.info("wrote %d batches that had waited in the spool", written)
         return written
@@ -116,14 +153,22 @@ class Depot:
     def _refresh_nodes(self) -> None:
         with self._engine.connect() as connection:
             nodes = list_nodes(connection)
+            if {node.id for node in nodes} - {node.id for node in self.nodes}:
+                self._new_memories = {key: Memory.from_row(row) for key, row in readings(connection).items()}
+        self._set_nodes(nodes)
+
+    def _set_nodes(self, nodes: list[Node]) -> None:
+        nodes = [
+            replace(node, host_key=self._pinned.get(node.id or 0)) if node.host_key is None else node for node in nodes
+        ]
         if nodes != self.nodes:
             self.nodes = nodes
             self._remember_nodes()
 
     def _remember_nodes(self) -> None:
         """Keep the list for a start while the database is away. It holds no secret: public keys and ids only."""
-        text = json.dumps([{**asdict(node), "labels": dict(node.labels)} for node in self.nodes])
-        temporary = self._snapshot.with_suffix(f".{id(self)}.tmp")
+        text = json.dumps([{"id": node.id, "node": _given(node)} for node in self.nodes])
+        temporary = self._snapshot.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._snapshot.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(text, encoding="utf-8")
@@ -136,8 +181,15 @@ class Depot:
     def _last_known(self, error: DatabaseError) -> list[Node]:
         try:
             known = json.loads(self._snapshot.read_text(encoding="utf-8"))
-            nodes = [Node(**{**item, "groups": tuple(item["groups"])}) for item in known]
-        except (OSError, ValueError, TypeError, KeyError):
+            nodes = [replace(make_node(item["node"]), id=int(item["id"])) for item in known]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, InputError):
             raise error from None
         self._log.warning("%s; sweeping the %d nodes last known, samples go to the spool", error, len(nodes))
         return nodes
+
+
+def _given(node: Node) -> dict[str, Any]:
+    """Return what ``make_node`` takes."""
+    given = asdict(replace(node, labels=dict(node.labels)))
+    del given["id"]
+    return given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ from evc.fleet.log import Log
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
 from evc.ssh.pool import CredentialsOf, Pool
+from evc.ssh.session import fingerprint
 from evc.store.writer import Batch
 from evc.sweep.depot import Depot
 from evc.sweep.reading import Memory
@@ -122,14 +124,18 @@ class Collection:
 
     async def _sweep_ticks(self, pool: Pool, writer: asyncio.Task[None]) -> None:
         ticks = self._job.ticks
-        sweeper = Sweeper(pool, timeout_s=self._sweep_timeout_s)
+        _raise_descriptor_limit()
+        longest_s = max(0.9 * ticks.interval_s, self._connect_timeout_s + self._sweep_timeout_s)
+        sweeper = Sweeper(pool, timeout_s=self._sweep_timeout_s, deadline_s=longest_s)
         index, missed = 0, 0
         while (following := max(ticks.next_index(self._clock()), index)) < ticks.count:
             missed += self._undone(index, following)
             index = following + 1
             if ticks.at(following) in self._job.done:
                 continue
-            await asyncio.sleep(max(0.0, ticks.at(following) - self._clock()))
+            if not await self._until(ticks.at(following)):
+                index = following
+                break
             result = await self._sweep(sweeper, pool, ticks.at(following))
             await self._results.put((following, missed, result))
             missed = 0
@@ -137,15 +143,27 @@ class Collection:
                 return
         self._count_missed(missed + self._undone(index, ticks.count))
 
+    async def _until(self, ts: int) -> bool:
+        """Sleep until ``ts``; False where the clock was set back meanwhile, so that it is too far away."""
+        while (wait_s := ts - self._clock()) > 0:
+            if self.report.sweeps and wait_s > 2 * self._job.ticks.interval_s:
+                self._log.warning("the clock was set back: %d s to the next tick; the run ends here", wait_s)
+                return False
+            await asyncio.sleep(min(wait_s, self._job.ticks.interval_s))
+        return True
+
     def _undone(self, begin: int, end: int) -> int:
         """Return how many of the ticks from ``begin`` up to ``end`` nobody kept."""
         return sum(self._job.ticks.at(index) not in self._job.done for index in range(begin, end))
 
     async def _sweep(self, sweeper: Sweeper, pool: Pool, ts: int) -> SweepResult:
         registered = {node.name: node for node in self._depot.nodes}
+        for node_id, memory in self._depot.take_memories().items():
+            self._memories.setdefault(node_id, memory)
         result = await sweeper.sweep(self._job.picks(self._depot.nodes), registered, self._memories, ts)
         for node, outcome in result.outcomes:
             self._memories[node.id or 0] = outcome.memory
+        self._depot.pin(pool.first_contacts)
         await pool.keep_only(set(registered))
         return result
 
@@ -202,6 +220,12 @@ class Collection:
         return self.report
 
 
+def _raise_descriptor_limit() -> None:
+    """Let this process open as many connections as it may: the usual soft limit of 1,024 is less than a shard needs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def to_batch(result: SweepResult, job: Job, missed: int) -> Batch:
     """Return everything that one sweep leaves behind, for one transaction."""
     batch = Batch({}, [])
@@ -210,6 +234,11 @@ def to_batch(result: SweepResult, job: Job, missed: int) -> Batch:
             batch.tables.setdefault(table, []).extend(rows)
         if outcome.node:
             batch.nodes.append(outcome.node)
+    for node, key in result.hops:
+        batch.nodes.append({"id": node.id, "host_key": key})
+        message = f"pinned {fingerprint(key)} at first contact, as a jump node"
+        event = {"kind": "host_key_pinned", "severity": "info", "message": message}
+        batch.tables.setdefault("node_events", []).append({"ts": result.ts, "node_id": node.id, **event})
     down = len(result.failures)
     batch.tables["sweeps"] = [_sweep_row(result, job, missed, len(result.outcomes) - down, down, batch)]
     return batch

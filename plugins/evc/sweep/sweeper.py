@@ -33,6 +33,7 @@ class SweepResult:
     """What one sweep found.
 
     :param outcomes: one for each node that was asked
+    :param hops: nodes that were only passed through, with the key that was pinned at this first contact
     :param faults: of ours, not of nodes: logins that could not be used, by connection id (their nodes were not asked),
         and errors of EVC itself, by node
     """
@@ -40,6 +41,7 @@ class SweepResult:
     ts: int
     duration_s: float = 0.0
     outcomes: list[tuple[Node, Outcome]] = field(default_factory=list)
+    hops: list[tuple[Node, str]] = field(default_factory=list)
     faults: dict[str, EvcError] = field(default_factory=dict)
 
     @property
@@ -57,10 +59,13 @@ class Sweeper:
     """Sweeps nodes over a pool of sessions.
 
     :param timeout_s: for one node's answer; what came until then counts
+    :param deadline_s: for everything that one node takes in one sweep, its jump nodes and second tries included
     :param concurrency: commands under way at the same time
     """
 
-    def __init__(self, pool: Pool, *, timeout_s: float, concurrency: int = 250) -> None:
+    def __init__(self, pool: Pool, *, timeout_s: float, deadline_s: float, concurrency: int = 250) -> None:
+        self._deadline_s = deadline_s
+        self._pinned: set[int] = set()
         self._pool = pool
         self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(concurrency)
@@ -79,25 +84,38 @@ class Sweeper:
         async with asyncio.TaskGroup() as group:
             for node in order:
                 group.create_task(self._turn(node, registered, memories.get(node.id or 0, Memory()), result))
+        result.hops = self._passed(registered)
         result.duration_s = time.monotonic() - begun
         return result
+
+    def _passed(self, registered: Mapping[str, Node]) -> list[tuple[Node, str]]:
+        """Return the jump nodes whose key was pinned on the way to others, each once."""
+        keys = self._pool.first_contacts
+        passed = [node for node in registered.values() if node.id in keys.keys() - self._pinned]
+        self._pinned |= {node.id for node in passed if node.id is not None}
+        return [(node, keys[node.id]) for node in passed if node.id is not None and node.host_key is None]
 
     async def _turn(self, node: Node, registered: Mapping[str, Node], memory: Memory, result: SweepResult) -> None:
         begun = time.monotonic()
         try:
-            outcome = await self.ask(node, registered, memory, result.ts)
+            outcome = await self._in_time(node, registered, memory, result.ts)
         except CredentialsError as error:
             result.faults[node.conn_id] = error
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  one node's answer must cost no other node its sample
             if not isinstance(error, NodeError):
-                # a bug met by one node's answer must not cost the other nodes their sample; the task fails at its end
-                log.exception("%s: error of EVC itself", node.name)
-                result.faults[node.name] = EvcError(f"{node.name}: error of EVC itself: {error!r:.200}")
+                result.faults[node.name] = _ours(node, error)
                 return
             kind = "host_key_changed" if isinstance(error, HostKeyChanged) else None
             outcome = silent(node, memory, str(error), kind=kind, ts=result.ts, duration_s=time.monotonic() - begun)
         result.outcomes.append((node, outcome))
+
+    async def _in_time(self, node: Node, registered: Mapping[str, Node], memory: Memory, ts: int) -> Outcome:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self.ask(node, registered, memory, ts)
+        except TimeoutError:
+            raise NodeTimeout(f"{node.name}: not done within the {self._deadline_s:g} s of a sweep") from None
 
     async def ask(self, node: Node, registered: Mapping[str, Node], memory: Memory, ts: int) -> Outcome:
         """Ask one node everything that is due.
@@ -107,7 +125,7 @@ class Sweeper:
         """
         probes = due_probes(memory, ts, node.id or 0)
         command = _script(tuple(probe.name for probe in probes))
-        session, is_new = await self._pool.session(node, registered)
+        session, is_new = await self._pool.session(node, registered, is_doubtful=memory.missed_sweeps > 0)
         try:
             reply, duration_s = await self._run(session, command)
         except ConnectionCut:
@@ -117,7 +135,8 @@ class Sweeper:
             session, _ = await self._pool.session(node, registered)
             reply, duration_s = await self._run(session, command)
         outcome = self._read(node, memory, probes, reply, ts, duration_s)
-        if node.host_key is None:
+        if node.host_key is None and node.id not in self._pinned:
+            self._pinned.add(node.id or 0)
             outcome.node["host_key"] = session.host_key
             add_event(outcome, "host_key_pinned", "info", f"pinned {fingerprint(session.host_key)} at first contact")
         return outcome
@@ -144,6 +163,14 @@ class Sweeper:
             raise NodeError(f"{node.name}: {_no_answer(reply)}")
         missing = _MISSING.get(reply.ended) or (None if answer.complete else "answer not complete")
         return answered(node, memory, answer, probes, ts=ts, duration_s=duration_s, missing=missing)
+
+
+def _ours(node: Node, error: Exception) -> EvcError:
+    """Return what the task fails with at its end: no other node loses its sample by it."""
+    if isinstance(error, EvcError):
+        return EvcError(f"{node.name}: {error}")
+    log.error("%s: error of EVC itself", node.name, exc_info=error)
+    return EvcError(f"{node.name}: error of EVC itself: {error!r:.200}")
 
 
 def _no_answer(reply: Reply) -> str:
