@@ -15,8 +15,8 @@ from tests.servers.sshd import SshServer, free_port
 def runner(dag_runner: DagRunner, sshd: SshServer) -> DagRunner:
     dag_runner.connection("evc_nodes", conn_type="ssh", login=sshd.user, extra={"key_file": str(sshd.key_file)})
     dag_runner.setting("nominatim_url", "")
-    dag_runner.setting("sweep_interval_s", "2")
-    dag_runner.setting("sweep_window_s", "4")
+    dag_runner.setting("sweep_interval_s", "6")
+    dag_runner.setting("sweep_window_s", "12")
     dag_runner.setting("connect_timeout_s", "1")
     dag_runner.setting("sweep_timeout_s", "1")
     return dag_runner

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,10 +171,16 @@ def test_nodes_that_answered_last_time_come_first(sshd: SshServer) -> None:
 def test_no_file_descriptor_left_is_our_fault_and_not_the_nodes(sshd: SshServer) -> None:
     async def test(sweep: Sweep) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())), hard))  # noqa: ASYNC240
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        taken = []
         try:
+            with suppress(OSError):
+                while True:
+                    taken.append(os.dup(0))
             result = await sweep(*(sshd.node(f"n{n}", id=n) for n in range(1, 4)))
         finally:
+            for descriptor in taken:
+                os.close(descriptor)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert result.outcomes == []
         assert {"Too many open files" in str(fault) for fault in result.faults.values()} == {True}
