@@ -111,7 +111,7 @@ class FleetHook:
         if done:
             self.log.info("an earlier try of this task did %d sweeps", len(done))
         ticks = self._window(start_ts) if sweeps is None else self._from_now(sweeps, done)
-        job = Job(run_id, ticks, shard, None if names is None else frozenset(names), done)
+        job = Job(run_id, ticks, shard, None if names is None else frozenset(names), done, sweeps is not None)
         depot = self._depot()
         self._collection = Collection(
             job,

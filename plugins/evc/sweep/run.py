@@ -6,7 +6,7 @@ import asyncio
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from evc.errors import EvcError, Stopped
@@ -40,6 +40,7 @@ class Job:
     :param run_id: of the DAG run; with the shard, the key under which its sweeps are recorded
     :param names: only these nodes, by name; None means every registered node
     :param done: ``ts`` of ticks that an earlier try of the task kept
+    :param is_one_off: the ticks begin as soon as the first sweep can
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class Job:
     shard: Shard = Shard()
     names: frozenset[str] | None = None
     done: frozenset[int] = frozenset()
+    is_one_off: bool = False
 
     def picks(self, nodes: Sequence[Node]) -> list[Node]:
         """Return the nodes of this job among all nodes."""
@@ -103,6 +105,9 @@ class Collection:
         """
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._memories = await asyncio.to_thread(self._depot.open)
+        if self._job.is_one_off:
+            start_ts = max(self._job.ticks.start_ts, int(self._clock()))  # not before everything is ready
+            self._job = replace(self._job, ticks=replace(self._job.ticks, start_ts=start_ts))
         pool = Pool(self._credentials_of, connect_timeout_s=self._connect_timeout_s)
         writer = asyncio.create_task(self._write())
         try:
