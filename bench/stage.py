@@ -134,11 +134,11 @@ class Stage:
         return tree_cpu_s(int((self.postgres.folder / "data" / "postmaster.pid").read_text().split()[0]))
 
     def task(self, count: int, backend: str) -> TaskRun:
-        """Return one task's sweeps of ``count`` nodes: at the real interval with SQLite at the largest count."""
+        """Return one task's sweeps of ``count`` nodes, at the real interval where they are many."""
         if (count, backend) not in self._runs:
-            real = backend == "sqlite" and count == max(self.counts) and not self.quick
-            interval_s = 30 if real else 4 if self.quick else 5 if count <= 200 else 16
-            run_of = self.measure(self.sshd, count, backend, interval_s=interval_s, sweeps=3, with_airflow=True)
+            interval_s = 30 if count > 500 else 5
+            sweeps = 2 if count > 500 and backend != "sqlite" else 3
+            run_of = self.measure(self.sshd, count, backend, interval_s=interval_s, sweeps=sweeps, with_airflow=True)
             self._runs[count, backend] = run_of
         return self._runs[count, backend]
 

@@ -64,7 +64,7 @@ def measure(folder: Path, targets: int, interval_s: int, window_s: int) -> Cost:
         url = f"http://127.0.0.1:{port}/metrics"
         wait_for(
             "Prometheus to scrape every target",
-            lambda: True if _scrapes(url) > targets / 20 else None,
+            lambda: True if _scrapes(url) > targets / 2 else None,
             timeout_s=3 * interval_s + 30,
         )
         return _window(url, one.pid, exporter.pid, targets, window_s)
