@@ -172,11 +172,11 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     [
         b"",
         b"not gzip",
-        gzip.compress(b"{}")[:-6],
-        gzip.compress(b"not json"),
-        gzip.compress(b'{"tables": {}}'),
-        gzip.compress(b"[]"),
-        gzip.compress(b"\xff\xfe"),
+        gzip.compress(b"{}", mtime=0)[:-6],
+        gzip.compress(b"not json", mtime=0),
+        gzip.compress(b'{"tables": {}}', mtime=0),
+        gzip.compress(b"[]", mtime=0),
+        gzip.compress(b"\xff\xfe", mtime=0),
     ],
 )
 def test_a_corrupt_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
