@@ -11,7 +11,19 @@
     │   ├── NodeTimeout       it accepted, then did not answer in time
     │   ├── LoginRefused      it refused user or key
     │   ├── HostKeyChanged    it is not the machine that was pinned
-    │   └── ConnectionCut     the connection ended before the answer did
+    │   ├── ConnectionCut     the connection ended before the answer did
+    │   ├── EngineError       its Docker Engine refused or failed
+    │   │   ├── EngineAway    no engine answers on the node, or the login may not use it
+    │   │   ├── PullFailed    an image did not arrive
+    │   │   └── ContainerFailed  a container did not start, did not become healthy, or died
+    │   └── NodeRefused       preflight: the node is not fit for what was asked
+    ├── RegistryError         the private registry
+    │   ├── RegistryAway      it does not answer: worth a retry
+    │   ├── RegistryRefused   it refused the account, or our trust in its certificate failed
+    │   └── ImageNotFound     it has no such repository, tag or digest
+    ├── PlaybookFailed        Ansible: at least one host failed or was not reached
+    ├── BuildFailed           the builder could not make the image
+    ├── RolloutFailed         a roll-out ended without having reached its goal
     ├── DatabaseError         the metrics database
     │   ├── DatabaseAway      not there, locked or full: worth a retry
     │   ├── DatabaseReadOnly  it may be read only
@@ -79,6 +91,59 @@ class HostKeyChanged(NodeError):
 
 class ConnectionCut(NodeError):
     """The connection ended before the answer did."""
+
+
+class EngineError(NodeError):
+    """A node's Docker Engine refused or failed.
+
+    ``status`` is the HTTP status of its answer, None where there was none.
+    """
+
+    status: int | None = None
+
+
+class EngineAway(EngineError):
+    """No engine answers on the node, or the login may not use it."""
+
+
+class PullFailed(EngineError):
+    """An image did not arrive on the node."""
+
+
+class ContainerFailed(EngineError):
+    """A container did not start, did not become healthy, or died."""
+
+
+class NodeRefused(NodeError):
+    """Preflight: the node is not fit for what was asked; the message says why and what to do. Nothing was changed."""
+
+
+class RegistryError(EvcError):
+    """The private registry."""
+
+
+class RegistryAway(RegistryError):
+    """It does not answer: worth a retry."""
+
+
+class RegistryRefused(RegistryError):
+    """It refused the account, or its certificate is not one that is trusted."""
+
+
+class ImageNotFound(RegistryError):
+    """It has no such repository, tag or digest."""
+
+
+class PlaybookFailed(EvcError):
+    """Ansible: at least one host failed or was not reached."""
+
+
+class BuildFailed(EvcError):
+    """The builder could not make the image."""
+
+
+class RolloutFailed(EvcError):
+    """A roll-out ended without having reached its goal."""
 
 
 class DatabaseError(EvcError):

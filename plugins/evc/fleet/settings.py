@@ -23,6 +23,10 @@ class Settings:
     :param sweep_timeout_s: for the answer of one node; what came until then counts
     :param spool_max_bytes: how much may wait on disk while the database is away
     :param nominatim_url: base URL of the geocoding service; empty: offline only
+    :param models_folder: model sources; empty: ``include/models`` beside the DAGs folder
+    :param playbooks_folder: Ansible playbooks; empty: ``playbooks`` beside the DAGs folder
+    :param registry_folder: what ``evc registry init`` made, accounts included; empty: ``registry`` in the state folder
+    :param repair_drift: reconcile_fleet puts right what someone changed by hand; off: it only shows it
     """
 
     state_folder: str = ""
@@ -34,6 +38,10 @@ class Settings:
     sweep_timeout_s: int = 12
     spool_max_bytes: int = 256_000_000
     nominatim_url: str = "https://nominatim.openstreetmap.org"
+    models_folder: str = ""
+    playbooks_folder: str = ""
+    registry_folder: str = ""
+    repair_drift: bool = False
 
 
 _BOUNDS = {
@@ -59,6 +67,8 @@ def read_settings(get: Callable[[str], str | None]) -> Settings:
             continue
         if item.name in _BOUNDS:
             values[item.name] = _whole(item.name, text)
+        elif isinstance(item.default, bool):
+            values[item.name] = _truth(item.name, text)
         else:
             values[item.name] = text.strip()
     return _consistent(Settings(**values))
@@ -79,6 +89,13 @@ def _consistent(settings: Settings) -> Settings:
             f"at most sweep_interval_s, {settings.sweep_interval_s} s, so that a dead node delays no sweep",
         )
     return settings
+
+
+def _truth(name: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word not in {"true", "false"}:
+        raise InputError(f"[evc] {name}", f"{quote(text)} is neither", "True or False")
+    return word == "true"
 
 
 def _whole(name: str, text: str) -> int:

@@ -9,6 +9,7 @@ import getpass
 import hashlib
 import logging
 import os
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,6 +22,7 @@ from evc.ssh.credentials import Credentials
 from evc.ssh.dial import dial, raise_if_ours
 
 MAX_ANSWER_BYTES = 1_000_000
+MAX_LINE_BYTES = 65_536
 # at INFO it writes ten lines for each command of each node, the command included
 logging.getLogger("asyncssh").setLevel(logging.WARNING)
 _KEEPALIVE_S = 15
@@ -179,12 +181,59 @@ class Session:
             ended = Ended.CUT
         return Reply(channel.stdout, channel.status, ended)
 
+    async def follow(
+        self, command: str, on_line: Callable[[str], None], *, stdin: bytes = b"", timeout_s: float
+    ) -> int | None:
+        """Run ``command`` and hand over each line of its stdout and stderr as it comes; returns its exit status.
+
+        None where it ended without one, e.g. by a signal. What is not UTF-8 is shown as ``\\xNN``.
+
+        :param command: a fixed text of ours; what came from a user goes to it through ``stdin``
+        :raises NodeTimeout: it was not over in time; it was told to end
+        :raises ConnectionCut: the connection was gone
+        """
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self.connection.create_process(command, encoding=None, stderr=asyncssh.STDOUT) as process,
+            ):
+                process.stdin.write(stdin)
+                process.stdin.write_eof()
+                try:
+                    async for line in _lines(process.stdout):
+                        on_line(line)
+                    await process.wait_closed()
+                except asyncio.CancelledError:
+                    process.kill()
+                    raise
+                status = process.exit_status
+        except TimeoutError:
+            raise NodeTimeout(f"{self.node.name}: not over within {timeout_s:g} s") from None
+        except (asyncssh.Error, OSError) as error:
+            raise ConnectionCut(f"{self.node.name}: {_reason(error)}") from None
+        if not self.is_open:
+            raise ConnectionCut(f"{self.node.name}: the connection was cut")
+        return None if status is None or status < 0 else status
+
     async def close(self) -> None:
         """End the connection; a peer that does not answer is not waited for."""
         self.connection.close()
         with contextlib.suppress(TimeoutError, asyncssh.Error, OSError):
             await asyncio.wait_for(self.connection.wait_closed(), 2)
         self.connection.abort()
+
+
+async def _lines(stream: asyncssh.SSHReader[bytes]) -> AsyncIterator[str]:
+    """Yield lines without their end; what is longer than MAX_LINE_BYTES comes in pieces."""
+    rest = b""
+    while chunk := await stream.read(MAX_LINE_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            yield line.rstrip(b"\r").decode("utf-8", "backslashreplace")
+    if rest:
+        yield rest.decode("utf-8", "backslashreplace")
 
 
 def key_text(key: asyncssh.SSHKey) -> str:

@@ -238,3 +238,189 @@ geocodes = Table(
     Column("source", String(20), nullable=False),  # nominatim or gazetteer
     Column("ts", BigInteger, nullable=False),
 )
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def _sequence() -> Column[int]:
+    return Column("id", Integer, primary_key=True)
+
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("task", String(63), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("spec", JSON, nullable=False),  # model.yaml as it was read
+    Column("source_revision", String(80), nullable=False),
+    Column("updated_ts", BigInteger, nullable=False),
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    _sequence(),
+    Column("run_id", String(250), nullable=False, unique=True),  # of the DAG run: a retry is the same build
+    Column("model", String(63), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("repository", String(255), nullable=False),
+    Column("tag", String(128), nullable=False),
+    Column("platform", String(64), nullable=False),
+    Column("builder_id", Integer, ForeignKey("nodes.id"), nullable=False),
+    Column("source_revision", String(80), nullable=False),  # sha256:... of what was built, file by file
+    Column("spec", JSON, nullable=False),  # model.yaml as it was read: how containers of this digest are made
+    Column("status", String(16), nullable=False),  # running, succeeded, unchanged, failed
+    Column("digest", String(80)),
+    Column("size_bytes", BigInteger),
+    Column("started_ts", BigInteger, nullable=False),
+    Column("finished_ts", BigInteger),
+    Column("message", Text),
+    sqlite_autoincrement=True,
+)
+Index("ix_builds_digest", builds.c.digest)
+Index("ix_builds_model_started_ts", builds.c.model, builds.c.started_ts)
+
+registry_images = Table(
+    "registry_images",
+    metadata,
+    Column("repository", String(255), primary_key=True),
+    Column("tag", String(128), primary_key=True),
+    Column("digest", String(80), primary_key=True),
+    Column("size_bytes", BigInteger),  # compressed: what a pull transfers
+    Column("platform", String(64)),
+    Column("created_ts", BigInteger),
+    Column("description", Text),
+    Column("source_revision", String(80)),
+    Column("first_seen_ts", BigInteger, nullable=False),
+    Column("last_seen_ts", BigInteger, nullable=False),
+    Column("gone_ts", BigInteger),  # the tag is gone, or leads to another digest
+)
+Index("ix_registry_images_digest", registry_images.c.digest)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True, autoincrement=False),
+    Column("model", String(63), primary_key=True),
+    Column("repository", String(255), nullable=False),
+    Column("tag", String(128)),
+    Column("digest", String(80), nullable=False),  # desired
+    Column("spec", JSON, nullable=False),
+    Column("rollout_id", Integer),  # who last asked for it
+    Column("ts", BigInteger, nullable=False),
+    Column("status", String(16), nullable=False),  # pending, running, drifted, unreachable
+    Column("running_digest", String(80)),
+    Column("container_id", String(64)),
+    Column("checked_ts", BigInteger),
+    Column("message", Text),
+    **_CHANGING,
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    _sequence(),
+    Column("run_id", String(250), nullable=False, unique=True),  # of the DAG run: a retry is the same roll-out
+    Column("model", String(63), nullable=False),
+    Column("repository", String(255), nullable=False),
+    Column("tag", String(128)),
+    Column("digest", String(80), nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("waves", JSON, nullable=False),  # as given, e.g. [1, "25%", "100%"]
+    Column("success_threshold", Float, nullable=False),  # percent of a wave
+    Column("error_threshold", Float, nullable=False),  # percent of a wave
+    Column("status", String(16), nullable=False),  # running, succeeded, failed, aborted, rolled_back
+    Column("command", String(16)),  # what a person asked for: pause, abort
+    Column("deadline_ts", BigInteger, nullable=False),
+    Column("created_ts", BigInteger, nullable=False),
+    Column("finished_ts", BigInteger),
+    Column("message", Text),
+    sqlite_autoincrement=True,
+)
+# the lock: two roll-outs of one model never interleave
+Index(
+    "uq_rollouts_unfinished",
+    rollouts.c.model,
+    unique=True,
+    sqlite_where=text("finished_ts IS NULL"),
+    postgresql_where=text("finished_ts IS NULL"),
+)
+
+rollout_nodes = Table(
+    "rollout_nodes",
+    metadata,
+    Column("rollout_id", Integer, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True, autoincrement=False),
+    Column("wave", Integer, nullable=False),  # from 0
+    # waiting, preflight, pulling, starting, gate, succeeded, refused, failed, pending, expired, rolled_back, aborted
+    Column("status", String(16), nullable=False),
+    Column("bytes_total", BigInteger),
+    Column("bytes_done", BigInteger),
+    Column("rate_bytes_per_s", Float),
+    Column("message", Text),
+    Column("previous_digest", String(80)),  # NULL: the node had no container of this model
+    Column("previous_repository", String(255)),
+    Column("previous_spec", JSON),
+    Column("container_id", String(64)),
+    Column("started_ts", BigInteger),
+    Column("finished_ts", BigInteger),
+    **_CHANGING,
+)
+Index("ix_rollout_nodes_node_id", rollout_nodes.c.node_id)
+
+inference_runs = Table(
+    "inference_runs",
+    metadata,
+    _sequence(),
+    Column("run_id", String(250), nullable=False),  # DAG run; container id where the model runs continuously
+    Column("node_id", Integer, ForeignKey("nodes.id"), nullable=False),
+    Column("model", String(63), nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("mode", String(16), nullable=False),  # once, continuous
+    Column("input", Text),
+    Column("container_id", String(64)),
+    Column("status", String(16), nullable=False),  # running, succeeded, failed, timeout
+    Column("exit_code", Integer),
+    Column("oom_killed", Boolean),
+    Column("message", Text),
+    Column("started_ts", BigInteger, nullable=False),
+    Column("finished_ts", BigInteger),
+    Column("lines", BigInteger, nullable=False),  # read so far: the next line's seq
+    Column("cursor", Text),  # where reading goes on
+    Column("frames", BigInteger),
+    Column("results", BigInteger),
+    Column("malformed", BigInteger),
+    Column("frames_per_s", Float),
+    Column("latency_p50_ms", Float),
+    Column("latency_p95_ms", Float),
+    Column("latency_p99_ms", Float),
+    Column("temperature_max_celsius", Float),
+    Column("cpu_usage_avg_ratio", Float),
+    Column("throttled", SmallInteger),
+    sqlite_autoincrement=True,
+    **_CHANGING,
+)
+Index("uq_inference_runs_run_id_node_id", inference_runs.c.run_id, inference_runs.c.node_id, unique=True)
+Index("ix_inference_runs_started_ts", inference_runs.c.started_ts)
+
+inference_results = Table(
+    "inference_results",
+    metadata,
+    # no foreign keys: see _sampled_node_id
+    Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # number of the line in its run, from 0
+    Column("ts", BigInteger, nullable=False),
+    Column("node_id", Integer, nullable=False),
+    Column("model", String(63), nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("kind", String(63), nullable=False),  # of the model's result kinds; or malformed
+    Column("label", String(255)),
+    Column("score", Float),
+    Column("value", Float),
+    Column("latency_ms", Float),
+    Column("payload", JSON),
+    **_KEYED,
+)
+Index("ix_inference_results_ts", inference_results.c.ts)

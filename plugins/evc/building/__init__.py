@@ -1,0 +1,1 @@
+"""Model sources -> images: what is in a source, and its build on a builder node."""

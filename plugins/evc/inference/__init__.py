@@ -1,0 +1,1 @@
+"""Containers that infer: run them, read their result lines once, say how well they performed."""

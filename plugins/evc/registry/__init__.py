@@ -1,0 +1,1 @@
+"""The private registry: its folder (authority, certificates, accounts, configuration) and a client of its API."""
