@@ -13,6 +13,7 @@ from evc.fleet.images import TAG_PATTERN
 
 MODEL_PATTERN = r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
 
+Architecture = Literal["amd64", "arm64", "arm"]
 InputKind = Literal["file", "folder", "camera", "url"]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
@@ -76,7 +77,7 @@ class Model(_Part):
     mode: Literal["continuous", "on_demand"] = "on_demand"
     inputs: list[InputKind] = Field(min_length=1)
     results: list[ResultKind] = Field(min_length=1)
-    architectures: list[Literal["amd64", "arm64", "arm"]] = Field(default_factory=lambda: ["amd64", "arm64"])
+    architectures: list[Architecture] = Field(default=["amd64", "arm64"], min_length=1)
     command: list[str] | None = None
     environment: dict[Variable, str] = Field(default_factory=dict)
     volumes: list[Volume] = Field(default_factory=list)
