@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from demo.api import Api
@@ -105,13 +106,16 @@ def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
     }
 
 
-def environment(state: State, port: int) -> dict[str, str]:
-    """Return what Airflow runs with: for its own processes, and for ``airflow`` on a shell (``.evc/env``)."""
+def environment(state: State, port: int, more: Mapping[str, str]) -> dict[str, str]:
+    """Return what Airflow runs with: for its own processes, and for ``airflow`` on a shell (``.evc/env``).
+
+    :param more: further variables, which win
+    """
     values = {"AIRFLOW_HOME": str(state.airflow_home), **_connections(state)}
     for section, options in _settings(state, port).items():
         for option, value in options.items():
             values[f"AIRFLOW__{section}__{option}".upper()] = str(value)
-    return values
+    return {**values, **more}
 
 
 def write_env_file(state: State, values: dict[str, str]) -> Path:
@@ -124,14 +128,14 @@ def write_env_file(state: State, values: dict[str, str]) -> Path:
     return path
 
 
-def _launch(state: State, port: int) -> subprocess.Popen[bytes]:
+def _launch(state: State, port: int, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
     programs = state.folder / "bin"
     airflow = programs / "airflow"
     write_private(airflow, _WRAPPER.format(airflow=shlex.quote(str(Path(sys.executable).with_name("airflow")))))
     airflow.chmod(0o700)
     own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     no_proxy = ",".join(filter(None, (own.get("no_proxy") or own.get("NO_PROXY"), _NO_PROXY)))
-    values = environment(state, port)
+    values = environment(state, port, more)
     write_env_file(state, values)
     launched = state.launch(
         PART,
@@ -186,12 +190,12 @@ def _running(state: State) -> Api | None:
     return api
 
 
-def _start(state: State) -> Api:
+def _start(state: State, more: Mapping[str, str]) -> Api:
     state.stop(PART)
     port = free_port()
     if port != PORTS[0]:
         say(f"port {PORTS[0]} is taken: Airflow gets port {port}")
-    launched, api = _launch(state, port), _api(state, port)
+    launched, api = _launch(state, port, more), _api(state, port)
     say("starting Airflow")
 
     def ready() -> bool | None:
@@ -204,15 +208,16 @@ def _start(state: State) -> Api:
     return api
 
 
-def start_airflow(state: State) -> Api:
+def start_airflow(state: State, more: Mapping[str, str] | None = None) -> Api:
     """Start Airflow unless it runs, and wait until it is healthy.
 
+    :param more: environment variables beside the demo's own
     :raises DemoError: it ended, or did not become healthy
     """
     api = _running(state)
     while api is None:
         try:
-            api = _start(state)
+            api = _start(state, more or {})
         except _PortLost as error:
             say(f"{error}: starting again")
     return api
