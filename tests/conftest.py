@@ -13,7 +13,7 @@ from tests.servers.sshd import SshServer, running_sshd
 settings.register_profile("evc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("evc")
 
-pytest_plugins = ["tests.servers.airflow", "tests.servers.databases"]
+pytest_plugins = ["tests.servers.airflow", "tests.servers.databases", "tests.servers.fleets"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,357 @@
+"""A real fleet on this machine: a builder, edge nodes, and a registry with TLS.
+
+By hand: ``python -m tests.servers.edge up --folder DIR``, and ``down``; ``DIR/fleet.json`` tells where all of it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import asyncssh
+import docker
+from docker.errors import APIError
+from docker.models.networks import Network
+from docker.types import IPAMConfig, IPAMPool
+
+from tests.servers import images
+from tests.servers.cache import cache_folder, making, packed_root, recipe_key, root_folder
+from tests.servers.edge_node import EdgeNode
+from tests.servers.engine import LABEL, remove_fleet, running_engine
+from tests.servers.registry import NAME, Registry, make_registry
+from tests.servers.sshd import free_port
+
+BASE = ("base/python", "3.11")
+_NODE_RECIPE = "edge-node.sh"
+_BASE_RECIPE = "base-python.sh"
+_DISK_BYTES = 8 << 30
+_UP_TIMEOUT_S = 900  # the first time makes the images of nodes
+
+
+class EdgeFleet:
+    """A running fleet.
+
+    :param folder: keys, registry, the nodes' disks and logs
+    :ivar nodes: the edge nodes by name, the builder not among them
+    :ivar builder: the node that builds; it holds the image ``base/python:3.11``
+    """
+
+    def __init__(self, folder: Path, engine: docker.DockerClient) -> None:
+        self.folder = folder
+        self.engine = engine
+        self.id = secrets.token_hex(4)
+        self.nodes: dict[str, EdgeNode] = {}
+        self._image = _node_image(engine)
+        self.key_file = folder / "id"
+        _write_key(self.key_file)
+        self._network, self.gateway = _create_network(engine, self.id)
+        self._next_address = 10
+        self._numbers = threading.Lock()
+        self.registry: Registry = make_registry(folder / "registry", self.gateway)
+
+    @property
+    def builder(self) -> EdgeNode:
+        """The node that builds."""
+        return self._builder
+
+    def start(self, node_names: Sequence[str]) -> None:
+        """Start registry, builder and nodes, all at once."""
+        self.registry.start()
+        with ThreadPoolExecutor(8) as pool:
+            builder = pool.submit(self._add_builder)
+            nodes = list(pool.map(self._new_node, node_names))
+            self._builder = builder.result()
+        self.nodes.update((node.name, node) for node in nodes)
+
+    def add_node(self, name: str, *, disk_bytes: int = _DISK_BYTES, engine_options: str = "") -> EdgeNode:
+        """Start one more node and wait until it is ready.
+
+        :param disk_bytes: the size of the disk on which its engine keeps everything
+        :param engine_options: more options of dockerd(8)
+        """
+        node = self._new_node(name, disk_bytes=disk_bytes, engine_options=engine_options)
+        self.nodes[name] = node
+        return node
+
+    def add_nodes(self, names: Sequence[str]) -> list[EdgeNode]:
+        """Start more nodes, all at once."""
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(self.add_node, names))
+
+    def remove_node(self, name: str) -> None:
+        """Remove a node with all it has."""
+        node = self.nodes.pop(name)
+        self.engine.api.remove_container(node.container_id, force=True, v=True)
+        shutil.rmtree(node.folder)
+
+    def push_image(
+        self,
+        repository: str,
+        tag: str,
+        *more_tags: str,
+        script: str = "trap exit TERM; sleep 1000000 & wait",
+        healthcheck: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        size_mb: float = 0,
+        architecture: str = "amd64",
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """Push a small image with busybox to the registry; returns its digest.
+
+        :param script: what its containers run, /bin/sh
+        :param healthcheck: a shell command, asked every second: ``true`` is a healthy image, ``false`` an unhealthy one
+        :param size_mb: megabytes of random data in a layer of their own, so that a pull takes time
+        :param architecture: what it says it was built for
+        """
+        layers = [images.busybox_layer(), images.file_layer({"run.sh": f"#!/bin/sh\n{script}\n".encode()})]
+        if size_mb:
+            layers.append(images.random_layer(size_mb))
+        image = images.Image(
+            layers,
+            labels=labels or {},
+            architecture=architecture,
+            healthcheck=healthcheck,
+            environment=environment or {},
+        )
+        return images.push(self.registry, image, repository, [tag, *more_tags])
+
+    def push_base(self) -> str:
+        """Push ``base/python:3.11`` to the registry; returns its digest."""
+        image = images.Image([images.root_layer(packed_root(_BASE_RECIPE))], command=["python3"])
+        return images.push(self.registry, image, BASE[0], [BASE[1]])
+
+    def logs(self, max_lines: int = 50) -> str:
+        """Return the end of every log there is."""
+        parts = [node.logs(max_lines) for node in (self.builder, *self.nodes.values())]
+        for face in (self.registry.push, self.registry.pull):
+            lines = face.log_file.read_text(errors="replace").splitlines()[-max_lines:]
+            parts.append("\n".join([f"--- registry {face.log_file.name}", *lines]))
+        return "\n".join(parts)
+
+    def close(self) -> None:
+        """End and remove everything but the folder."""
+        self.registry.stop()
+        remove_fleet(self.engine, f"{LABEL}={self.id}")
+
+    def summary(self) -> dict[str, object]:
+        """Return where everything is, for ``fleet.json``."""
+        registry = self.registry
+        return {
+            "id": self.id,
+            "key_file": str(self.key_file),
+            "builder": self._node_summary(self.builder),
+            "nodes": [self._node_summary(node) for node in self.nodes.values()],
+            "registry": {
+                "name": registry.name,
+                "host": registry.host,
+                "ca_file": str(registry.ca_file),
+                **{
+                    face.name: {
+                        "port": face.port,
+                        "login": face.account.login,
+                        "password": face.account.password,
+                        "htpasswd": str(face.htpasswd),
+                    }
+                    for face in (registry.push, registry.pull)
+                },
+            },
+        }
+
+    def _node_summary(self, node: EdgeNode) -> dict[str, object]:
+        return {
+            "name": node.name,
+            "host": node.address,
+            "port": node.port,
+            "local_port": node.local_port,
+            "user": node.user,
+            "host_key": node.host_key,
+            "key_file": str(node.key_file),
+            "container": node.container_id,
+            "engine_socket": str(node.folder / "engine.sock"),
+        }
+
+    def _add_builder(self) -> EdgeNode:
+        node = self._new_node("builder")
+        node.load_root(packed_root(_BASE_RECIPE), *BASE)
+        return node
+
+    def _new_node(self, name: str, *, disk_bytes: int = _DISK_BYTES, engine_options: str = "") -> EdgeNode:
+        with self._numbers:
+            address = f"{self.gateway.rpartition('.')[0]}.{self._next_address}"
+            self._next_address += 1
+            local_port = free_port()
+        folder = self.folder / "nodes" / name
+        folder.mkdir(parents=True)
+        _write_disk(folder / "disk.img", disk_bytes)
+        _write_key(folder / "host_key")
+        authorized = folder / "authorized_keys"
+        authorized.write_text(self.key_file.with_suffix(".pub").read_text())
+        authorized.chmod(0o600)
+        node = EdgeNode(name, address, local_port, folder, self.key_file, self.engine)
+        node.container_id = self._create_container(node, engine_options)
+        node.start()
+        return node
+
+    def _create_container(self, node: EdgeNode, engine_options: str) -> str:
+        api = self.engine.api
+        host = api.create_host_config(
+            cap_add=["ALL"],
+            # --privileged would ask for it, and fails where the machine itself was started without
+            cap_drop=["SYS_RESOURCE"],
+            security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+            device_cgroup_rules=["a *:* rwm"],
+            extra_hosts={NAME: self.gateway},
+            binds={str(node.folder): {"bind": "/edge", "mode": "rw"}},
+            port_bindings={22: ("127.0.0.1", node.local_port)},
+            log_config={"Type": "json-file", "Config": {"max-size": "1m"}},
+        )
+        host |= {"MaskedPaths": [], "ReadonlyPaths": []}
+        network = api.create_networking_config(
+            {self._network.name: api.create_endpoint_config(ipv4_address=node.address, aliases=[node.name])}
+        )
+        created = api.create_container(
+            self._image,
+            command=["tini", "--", "edge-init"],
+            name=f"evc-{self.id}-{node.name}",
+            hostname=node.name,
+            environment={"DOCKERD_ARGS": engine_options},
+            ports=[22],
+            labels={LABEL: self.id},
+            host_config=host,
+            networking_config=network,
+        )
+        return str(created["Id"])
+
+
+@contextmanager
+def running_fleet(nodes: int = 3, folder: Path | None = None) -> Iterator[EdgeFleet]:
+    """Start a fleet with nodes ``edge-1`` ..., yield it, remove it.
+
+    :param folder: where its files go, deleted afterwards too; one in the cache folder unless given
+    :raises RuntimeError: a part of it does not start; the message ends with its log
+    """
+    if os.geteuid() != 0:
+        raise RuntimeError("a fleet needs root: its nodes are containers that run engines of their own")
+    with ExitStack() as stack:
+        engine = stack.enter_context(running_engine())
+        place = folder or cache_folder() / "fleets" / secrets.token_hex(4)
+        place.mkdir(parents=True, exist_ok=True)
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        fleet = EdgeFleet(place, engine)
+        stack.callback(fleet.close)
+        fleet.start([f"edge-{number}" for number in range(1, nodes + 1)])
+        yield fleet
+
+
+def _node_image(engine: docker.DockerClient) -> str:
+    """Return the image of nodes, made once for all fleets."""
+    name = f"edge-node:{recipe_key(_NODE_RECIPE)}"
+    with making("edge-node"):
+        if not engine.images.list(name):
+            with root_folder(_NODE_RECIPE) as root:
+                pack = ["tar", "--numeric-owner", "-C", str(root), "-c", "."]
+                with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
+                    repository, tag = name.split(":")
+                    engine.api.import_image_from_stream(tar.stdout, repository=repository, tag=tag)
+    return name
+
+
+def _create_network(engine: docker.DockerClient, fleet_id: str) -> tuple[Network, str]:
+    """Return a network on a subnet that no other fleet has, and its gateway: this machine."""
+    for number in random.sample(range(256), 256):
+        gateway = f"172.29.{number}.1"
+        pool = IPAMConfig(pool_configs=[IPAMPool(subnet=f"172.29.{number}.0/24", gateway=gateway)])
+        try:
+            return engine.networks.create(f"evc-{fleet_id}", ipam=pool, labels={LABEL: fleet_id}), gateway
+        except APIError as error:
+            if "overlaps" not in str(error):
+                raise
+    raise RuntimeError("172.29.0.0/16 is full: end some of the fleets")
+
+
+def _write_key(path: Path) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    path.touch(0o600)
+    key.write_private_key(path)
+    key.write_public_key(path.with_suffix(".pub"))
+
+
+def _write_disk(path: Path, size_bytes: int) -> None:
+    """Write a sparse file with an empty ext4: it takes the room that is used of it."""
+    with path.open("wb") as file:
+        file.truncate(size_bytes)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", path], check=True)
+
+
+def _up(folder: Path, nodes: int) -> int:
+    """Start a fleet that stays, in a process of its own, and wait for its ``fleet.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        print(f"{folder} is not empty", file=sys.stderr)
+        return 1
+    command = [sys.executable, "-m", "tests.servers.edge", "keep", "--folder", folder, "--nodes", str(nodes)]
+    with (folder / "keep.log").open("wb") as log:
+        keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    summary = folder / "fleet.json"
+    deadline = time.monotonic() + _UP_TIMEOUT_S
+    while time.monotonic() < deadline and keeper.poll() is None:
+        if summary.exists():
+            print(summary.read_text())
+            return 0
+        time.sleep(0.05)
+    keeper.terminate()
+    print((folder / "keep.log").read_text(), file=sys.stderr)
+    return 1
+
+
+def _keep(folder: Path, nodes: int) -> int:
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with running_fleet(nodes, folder / "fleet") as fleet:
+        written = folder / "fleet.json.part"
+        written.write_text(json.dumps({"pid": os.getpid(), **fleet.summary()}, indent=2))
+        written.rename(folder / "fleet.json")
+        ended.wait()
+    return 0
+
+
+def _down(folder: Path) -> int:
+    """End the fleet of ``folder`` by the pid of its keeper."""
+    pid = int(json.loads((folder / "fleet.json").read_text())["pid"])
+    with suppress(FileNotFoundError):
+        command = Path(f"/proc/{pid}/cmdline")
+        while str(folder) in command.read_text():
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.1)
+    shutil.rmtree(folder)
+    return 0
+
+
+def main() -> int:
+    """Start or end a fleet for who tries something by hand."""
+    parser = argparse.ArgumentParser(prog="python -m tests.servers.edge", description=main.__doc__)
+    parser.add_argument("action", choices=["up", "down", "keep"])
+    parser.add_argument("--folder", type=lambda text: Path(text).absolute(), required=True)
+    parser.add_argument("--nodes", type=int, default=3, help="edge nodes beside the builder; default 3")
+    given = parser.parse_args()
+    if given.action == "down":
+        return _down(given.folder)
+    return (_up if given.action == "up" else _keep)(given.folder, given.nodes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""An edge node of a test fleet: a container with sshd, a Docker Engine and a disk of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import shlex
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncssh
+import docker
+from docker.errors import DockerException
+from requests import RequestException
+
+from evc.fleet.nodes import Node
+from tests.servers.registry import Registry
+
+ENGINE_SOCKET = "/var/run/docker.sock"
+_READY_TIMEOUT_S = 60
+_NODE_FOLDER = "/edge"
+
+
+class EdgeNode:
+    """A running node.
+
+    :param folder: its disk image, keys and logs, on this machine
+    :param address: its own address, reachable from this machine and from the other nodes; the same over restarts
+    :param local_port: where 127.0.0.1 leads to its sshd too; connecting there works even when the node does not answer
+    """
+
+    user = "root"
+    port = 22
+
+    def __init__(
+        self, name: str, address: str, local_port: int, folder: Path, key_file: Path, engine: docker.DockerClient
+    ) -> None:
+        self.name, self.address, self.local_port = name, address, local_port
+        self.folder, self.key_file = folder, key_file
+        self.container_id = ""
+        self._engine = engine
+
+    # what leads to it
+
+    @property
+    def host_key(self) -> str:
+        """What its sshd presents, ``TYPE BASE64``; the same over restarts."""
+        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+
+    def node(self, **more: object) -> Node:
+        """Return what a user would register; ``more`` wins."""
+        given: dict[str, object] = {
+            "name": self.name,
+            "host": self.address,
+            "port": self.port,
+            "user": self.user,
+            "host_key": self.host_key,
+        }
+        return Node(**{**given, **more})  # type: ignore[arg-type]  # a test says what it wants to differ
+
+    @contextmanager
+    def engine(self) -> Iterator[docker.DockerClient]:
+        """Yield a client of its engine past SSH and network: what is really there, even while it is cut off."""
+        client = docker.DockerClient(base_url=f"unix://{self.folder / 'engine.sock'}", version="1.41", timeout=60)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def run(self, *argv: str, check: bool = True) -> str:
+        """Run a command on it past SSH; returns stdout, stderr too where it fails unchecked.
+
+        :raises RuntimeError: it ended with another status than 0
+        """
+        done = self._engine.api.exec_create(self.container_id, list(argv))
+        said: bytes = self._engine.api.exec_start(done)
+        status = self._engine.api.exec_inspect(done)["ExitCode"]
+        text = said.decode(errors="replace")
+        if check and status:
+            raise RuntimeError(f"{shlex.join(argv)} on {self.name} ended with {status}: {text[-2000:]}")
+        return text
+
+    def write_file(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Write a file on it; folders on the way are made."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            info = tarfile.TarInfo(path.lstrip("/"))
+            info.size, info.mode, info.mtime = len(content), mode, int(time.time())
+            tar.addfile(info, io.BytesIO(content))
+        self._engine.api.put_archive(self.container_id, "/", archive.getvalue())
+
+    def logs(self, max_lines: int = 50) -> str:
+        """Return the end of what its engine and its sshd said."""
+        said: bytes = self._engine.api.logs(self.container_id, tail=max_lines)
+        parts = [f"--- {self.name} console", said.decode(errors="replace")]
+        for file in sorted(self.folder.glob("*.log")):
+            lines = file.read_text(errors="replace").splitlines()[-max_lines:]
+            parts.append("\n".join([f"--- {self.name} {file.name}", *lines]))
+        return "\n".join(parts)
+
+    # power
+
+    def start(self) -> None:
+        """Boot it and wait until its engine answers over SSH."""
+        self._engine.api.start(self.container_id)
+        self.wait_ready()
+
+    def stop(self) -> None:
+        """Shut it down in order: containers get their SIGTERM."""
+        self._engine.api.stop(self.container_id, timeout=20)
+
+    def power_off(self) -> None:
+        """Pull the plug."""
+        self._engine.api.kill(self.container_id)
+
+    def restart(self) -> None:
+        """Shut it down and boot it: images, containers, files and host key stay, limits and cuts of its link do not."""
+        self.stop()
+        self.start()
+
+    def wait_ready(self, timeout_s: float = _READY_TIMEOUT_S) -> None:
+        """Wait until its engine answers over SSH.
+
+        :raises RuntimeError: it does not; the message ends with its logs
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                with self.engine() as client:
+                    client.ping()  # cheaper than a login, until it is worth one
+                asyncio.run(self._ping())
+            except (OSError, DockerException, RequestException, asyncssh.Error) as error:
+                if time.monotonic() > deadline or not self._is_up():
+                    raise RuntimeError(f"{self.name} is not ready: {error}\n{self.logs()}") from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def _is_up(self) -> bool:
+        return bool(self._engine.api.inspect_container(self.container_id)["State"]["Running"])
+
+    async def _ping(self) -> None:
+        async with asyncio.timeout(5):
+            connection = await asyncssh.connect(
+                self.address,
+                self.port,
+                username=self.user,
+                client_keys=[str(self.key_file)],
+                known_hosts=asyncssh.import_known_hosts(f"{self.address} {self.host_key}"),
+                config=None,
+                agent_path=None,
+            )
+            async with connection:
+                reader, writer = await connection.open_unix_connection(ENGINE_SOCKET)
+                writer.write(b"GET /_ping HTTP/1.0\r\n\r\n")
+                answer = await reader.readline()
+                if b" 200 " not in answer:
+                    raise OSError(f"the engine answered {answer!r}")
+
+    # network
+
+    def cut(self, *, fast: bool = False) -> None:
+        """Cut it off from the network: packets vanish and whoever waits hangs; ``fast``: each is refused at once."""
+        self.restore()
+        if fast:
+            for chain, way in (("INPUT", "-i"), ("OUTPUT", "-o"), ("FORWARD", "-i"), ("FORWARD", "-o")):
+                self._iptables("filter", "-I", chain, way, "eth0", "-j", "REJECT")
+                reset = ("-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
+                self._iptables("filter", "-I", chain, way, "eth0", *reset)
+        else:
+            self._iptables("mangle", "-I", "PREROUTING", "-i", "eth0", "-j", "DROP")
+            self._iptables("mangle", "-I", "POSTROUTING", "-o", "eth0", "-j", "DROP")
+
+    def restore(self) -> None:
+        """Take back :meth:`cut` and :meth:`lose_packets`."""
+        script = "for t in mangle filter; do iptables-save -t $t | grep -E -- '-[io] eth0 .*(DROP|REJECT)'"
+        script += " | sed s/^-A/-D/ | while read -r rule; do eval iptables -w -t $t $rule; done; done; true"
+        self.run("sh", "-c", script)
+
+    def lose_packets(self, probability: float) -> None:
+        """Let each packet, in and out, be lost with this probability."""
+        self.restore()
+        lose = ("-m", "statistic", "--mode", "random", "--probability", f"{probability:.4f}", "-j", "DROP")
+        self._iptables("mangle", "-I", "PREROUTING", "-i", "eth0", *lose)
+        self._iptables("mangle", "-I", "POSTROUTING", "-o", "eth0", *lose)
+
+    def limit_rate(self, bytes_per_s: int | None) -> None:
+        """Let it receive no faster than this; None: as fast as it can."""
+        interface = self._interface()
+        if bytes_per_s is None:
+            subprocess.run(["tc", "qdisc", "del", "dev", interface, "root"], check=False, capture_output=True)
+            return
+        shape = ["tbf", "rate", f"{bytes_per_s * 8}bit", "burst", "32kb", "latency", "200ms"]
+        subprocess.run(["tc", "qdisc", "replace", "dev", interface, "root", *shape], check=True)
+
+    def _iptables(self, table: str, *rule: str) -> None:
+        self.run("iptables", "-w", "-t", table, *rule)
+
+    def _interface(self) -> str:
+        """Return this machine's end of its link."""
+        index = self.run("cat", "/sys/class/net/eth0/iflink").strip()
+        for found in Path("/sys/class/net").iterdir():
+            if (found / "ifindex").read_text().strip() == index:
+                return found.name
+        raise RuntimeError(f"{self.name} has no link: is it running?")
+
+    # engine
+
+    def kill_engine(self) -> None:
+        """Kill its dockerd, SIGKILL; containers run on without it. Nothing starts it again but :meth:`start_engine`."""
+        self.run("sh", "-c", "kill -9 $(cat /run/docker.pid); while kill -0 $(cat /run/docker.pid) 2>&1; do :; done")
+
+    def start_engine(self) -> None:
+        """Start its dockerd and wait until it answers."""
+        done = self._engine.api.exec_create(self.container_id, ["edge-engine"])
+        self._engine.api.exec_start(done, detach=True)
+        self.wait_ready()
+
+    def clean(self, keep_images: Sequence[str] = ()) -> None:
+        """Bring it back to a new node's state: no cut, no limit, no logins, no containers, volumes or images.
+
+        :param keep_images: repository tags of images that stay
+        """
+        self.restore()
+        self.limit_rate(None)
+        self.run("rm", "-rf", "/etc/docker/certs.d", "/root/.docker", "/var/lib/docker/filler")
+        with self.engine() as client:
+            for container in client.containers.list(all=True):
+                container.remove(force=True, v=True)
+            for image in client.images.list():
+                if not set(image.tags) & set(keep_images):
+                    client.images.remove(image.id, force=True)
+            client.images.prune(filters={"dangling": True})
+            client.volumes.prune()
+            client.networks.prune()
+
+    def load_root(self, archive: Path, repository: str, tag: str) -> None:
+        """Import a ``.tar.gz`` of a root file system as an image; nothing happens where it is there already."""
+        with self.engine() as client:
+            if client.images.list(f"{repository}:{tag}"):
+                return
+            said = client.api.import_image(src=str(archive), repository=repository, tag=tag)
+            if "error" in said:
+                raise DockerException(said)
+
+    # registry
+
+    def trust(self, registry: Registry, *, log_in: bool = True) -> None:
+        """Give it the registry's CA, and a login to each face for who runs ``docker`` on it, as by hand."""
+        auths: dict[str, Mapping[str, str]] = {}
+        for face in (registry.push, registry.pull):
+            for host in (registry.host, registry.name):
+                address = registry.address(face, host)
+                self.write_file(f"/etc/docker/certs.d/{address}/ca.crt", registry.ca_file.read_bytes())
+                auths[address] = {"auth": face.account.basic()}
+        if log_in:
+            self.write_file("/root/.docker/config.json", json.dumps({"auths": auths}).encode(), 0o600)
+
+    # disk
+
+    def fill_disk(self, leave_bytes: int = 0) -> None:
+        """Fill the disk of its engine up to ``leave_bytes``."""
+        free = int(self.run("stat", "-f", "-c", "%a %S", "/var/lib/docker").split()[0])
+        block = int(self.run("stat", "-f", "-c", "%a %S", "/var/lib/docker").split()[1])
+        size = free * block - leave_bytes
+        self.run("sh", "-c", f"rm -f /var/lib/docker/filler; fallocate -l {size} /var/lib/docker/filler")
+
+    def free_disk(self) -> None:
+        """Take back :meth:`fill_disk`."""
+        self.run("rm", "-f", "/var/lib/docker/filler")
