@@ -24,6 +24,7 @@ WORD_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 PATH_PATTERN = r"^/[^\x00:]{0,1000}$"
 TARGET_PATTERN = r"^/[^\x00:]{1,1000}$"
+LINE_PATTERN = r"^[^\x00-\x1f\x7f]{0,2000}$"
 
 _ALLOWED_NAME = "1 to 63 lower-case ASCII letters and digits, parted by '-' or '_', none of those first or last"
 _WORDS = {
@@ -32,6 +33,7 @@ _WORDS = {
     WORD_PATTERN: "1 to 63 ASCII letters, digits, '_', '.' or '-', no '.' or '-' first",
     VARIABLE_PATTERN: "1 to 128 ASCII letters, digits or '_', no digit first",
     PATH_PATTERN: "an absolute path without ':'",
+    LINE_PATTERN: "one line of at most 2000 printable characters",
     TARGET_PATTERN: "an absolute path without ':', not '/' itself",
 }
 
@@ -50,6 +52,7 @@ Architecture = Literal["amd64", "arm64", "arm"]
 InputKind = Literal["file", "folder", "camera", "url"]
 Word = Annotated[str, StringConstraints(pattern=WORD_PATTERN)]
 Variable = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
+Line = Annotated[str, StringConstraints(pattern=LINE_PATTERN)]
 Value = Annotated[str, StringConstraints(max_length=32_768)]
 NodePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
 TargetPath = Annotated[str, StringConstraints(pattern=TARGET_PATTERN)]
@@ -63,7 +66,7 @@ class _Part(BaseModel):
 class Build(_Part):
     """How the image is made."""
 
-    arguments: dict[Variable, Value] = Field(
+    arguments: dict[Variable, Line] = Field(
         default_factory=dict, description="build arguments, ARG in the Dockerfile: names and texts; no secrets"
     )
 
