@@ -381,7 +381,8 @@ inference_runs = Table(
     Column("mode", String(16), nullable=False),  # once, continuous
     Column("input", Text),
     Column("container_id", String(64)),
-    Column("status", String(16), nullable=False),  # running, succeeded, failed, timeout
+    # starting, running, unreachable; at the end: succeeded, failed, timeout, cancelled, ended (continuous)
+    Column("status", String(16), nullable=False),
     Column("exit_code", Integer),
     Column("oom_killed", Boolean),
     Column("message", Text),
@@ -391,6 +392,7 @@ inference_runs = Table(
     Column("cursor", Text),  # where reading goes on
     Column("frames", BigInteger),
     Column("results", BigInteger),
+    Column("errors", BigInteger),
     Column("malformed", BigInteger),
     Column("frames_per_s", Float),
     Column("latency_p50_ms", Float),

@@ -150,6 +150,7 @@ def upgrade() -> None:
         sa.Column("cursor", sa.Text(), nullable=True),
         sa.Column("frames", sa.BigInteger(), nullable=True),
         sa.Column("results", sa.BigInteger(), nullable=True),
+        sa.Column("errors", sa.BigInteger(), nullable=True),
         sa.Column("malformed", sa.BigInteger(), nullable=True),
         sa.Column("frames_per_s", sa.Float(), nullable=True),
         sa.Column("latency_p50_ms", sa.Float(), nullable=True),
