@@ -1,4 +1,4 @@
-"""``evc``: the fleet on a shell. Reads the metrics database; does not import Airflow.
+"""``evc``: the fleet on a shell. Reads the metrics database, keeps the registry's folder; does not import Airflow.
 
 Every command has ``--json``: one array, keys as the columns are called, numbers unrounded, ``ts`` in unix seconds. The
 table is for people: local time, GiB, percent, ``-`` where nothing is known.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ from evc.errors import EvcError, InputError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from evc.registry.folder import Face, Made, RegistryFolder
+
 Row = Mapping[str, Any]
 
 DATABASE_VARIABLE = "AIRFLOW_CONN_EVC_METRICS"
 STATE_VARIABLE = "EVC_STATE"
+REGISTRY_VARIABLE = "AIRFLOW__EVC__REGISTRY_FOLDER"
 DEFAULT_STATE_FOLDER = ".evc"
 GIB = 2**30
 KIB = 2**10
@@ -132,6 +136,7 @@ EVENTS = (
     Column("KIND", "kind"),
     Column("MESSAGE", "message"),
 )
+ACCOUNTS = (Column("LOGIN", "login"), Column("FACE", "face"))
 NODE_SAMPLES = (Column("NODE", "node"), *SAMPLES)
 
 
@@ -255,6 +260,90 @@ def _upgrade(arguments: argparse.Namespace) -> None:
         print(f"metrics database: upgraded from {before or 'nothing'} to {after}")
 
 
+# -- the private registry ---------------------------------------------------------------------------------------------
+
+
+def _registry_folder(arguments: argparse.Namespace) -> RegistryFolder:
+    from evc.registry.folder import RegistryFolder
+
+    given = arguments.folder or os.environ.get(REGISTRY_VARIABLE)
+    state = Path(os.environ.get(STATE_VARIABLE) or DEFAULT_STATE_FOLDER)
+    return RegistryFolder(Path(given).expanduser() if given else state / "registry")
+
+
+def _face(arguments: argparse.Namespace) -> Face:
+    folder = _registry_folder(arguments)
+    return folder.read_write if arguments.read_write else folder.pull_only
+
+
+def _init_registry(arguments: argparse.Namespace) -> None:
+    from evc.registry.folder import Wanted
+
+    folder = _registry_folder(arguments)
+    fields = ("port", "pull_port", "pull_address", "renew", "new_password")
+    made = folder.init(Wanted(names=arguments.names, **{name: getattr(arguments, name) for name in fields}))
+    if arguments.json:
+        print_json([_made_row(folder, made)], sys.stdout)
+        return
+    for line in made.done or ["all is there and good for long: nothing changed"]:
+        print(line)
+    names = ", ".join(made.certificate.names)
+    print(f"certificate: {names}, valid until {made.certificate.expires:%Y-%m-%d}")
+    print(f"faces: read-write {made.address}, pull-only {made.pull_address}\n")
+    if made.restart:
+        print("next: start both faces again: they read certificate and configuration when they start")
+        return
+    path = shlex.quote(str(folder.path))
+    print(
+        "next (docs/registry.md):\n"
+        f"  cd {path} && docker-registry serve {folder.read_write.config_file.name}\n"
+        f"  cd {path} && docker-registry serve {folder.pull_only.config_file.name}\n"
+        f'  export AIRFLOW_CONN_EVC_REGISTRY="$(cat {shlex.quote(str(folder.connection_file))})"\n'
+        f"  export {REGISTRY_VARIABLE}={shlex.quote(str(folder.path.absolute()))}"
+    )
+
+
+def _made_row(folder: RegistryFolder, made: Made) -> Row:
+    return {
+        "folder": str(folder.path.absolute()),
+        "names": list(made.certificate.names),
+        "expires_ts": int(made.certificate.expires.timestamp()),
+        "address": made.address,
+        "pull_address": made.pull_address,
+        "connection_file": str(folder.connection_file.absolute()),
+        "done": made.done,
+        "restart": made.restart,
+    }
+
+
+def _accounts(arguments: argparse.Namespace) -> None:
+    folder = _registry_folder(arguments)
+    faces = (folder.read_write, folder.pull_only)
+    rows = [{"login": login, "face": face.name} for face in faces for login in face.accounts.logins()]
+    if arguments.json:
+        print_json(rows, sys.stdout)
+    else:
+        print_table(rows, ACCOUNTS, sys.stdout)
+
+
+def _grant(arguments: argparse.Namespace) -> None:
+    face = _face(arguments)
+    password = face.accounts.grant(arguments.login)
+    if arguments.json:
+        print_json([{"login": arguments.login, "face": face.name, "password": password}], sys.stdout)
+    else:
+        print(password)
+
+
+def _revoke(arguments: argparse.Namespace) -> None:
+    face = _face(arguments)
+    revoked = face.accounts.revoke(arguments.login)
+    if arguments.json:
+        print_json([{"login": arguments.login, "face": face.name, "revoked": revoked}], sys.stdout)
+    else:
+        print(f"{printable(arguments.login)}: {'revoked' if revoked else 'had no account'} on the {face.name} face")
+
+
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
@@ -264,9 +353,16 @@ def _limit(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 65535")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="one JSON array in place of a table")
+    in_json = argparse.ArgumentParser(add_help=False)
+    in_json.add_argument("--json", action="store_true", help="one JSON array in place of text")
+    shared = argparse.ArgumentParser(add_help=False, parents=[in_json])
     shared.add_argument(
         "--database",
         metavar="URL",
@@ -293,7 +389,63 @@ def _parser() -> argparse.ArgumentParser:
     database = commands.add_parser("db", help="the metrics database").add_subparsers(required=True, metavar="COMMAND")
     upgrade = database.add_parser("upgrade", help="create its tables, or bring them to this version", parents=[shared])
     upgrade.set_defaults(run=_upgrade)
+    _add_registry(commands, in_json)
     return parser
+
+
+def _add_registry(commands: Any, in_json: argparse.ArgumentParser) -> None:
+    where = argparse.ArgumentParser(add_help=False, parents=[in_json])
+    where.add_argument(
+        "--folder",
+        metavar="DIR",
+        help=f"the registry's folder; default: what the variable {REGISTRY_VARIABLE} holds, else registry in the "
+        f"folder {DEFAULT_STATE_FOLDER}, or in the one that {STATE_VARIABLE} names",
+    )
+    does = "the private image registry: its certificates, configuration and accounts"
+    registry = commands.add_parser("registry", help=does, description=f"Keeps {does}. See docs/registry.md.")
+    registry = registry.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], does: str, more: str = "") -> Any:
+        made = registry.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.{more}", parents=[where])
+        made.set_defaults(run=run)
+        return made
+
+    init = command(
+        "init",
+        _init_registry,
+        "make the registry's folder, or renew what is due in it",
+        " Makes a certificate authority, a server certificate, the configurations of the read-write and of the "
+        "pull-only face, their accounts, and connection.json: the Airflow connection evc_registry, password included. "
+        "Run again, it renews the certificate when less than 30 days are left, changes what an option asks for, and "
+        "keeps all else; the authority is never replaced.",
+    )
+    init.add_argument(
+        "--name",
+        metavar="HOST",
+        action="append",
+        default=[],
+        dest="names",
+        help="DNS name or IP address under which nodes, builders or Airflow reach the registry; once for each. The "
+        "first is the one in the names of images. Needed the first time; given later, these replace the former ones",
+    )
+    init.add_argument("--port", type=_port, metavar="N", help="of the read-write face (the first time: 5000)")
+    init.add_argument("--pull-port", type=_port, metavar="N", help="of the pull-only face (the first time: 5001)")
+    init.add_argument(
+        "--pull-address",
+        metavar="HOST:PORT",
+        help="how nodes reach the pull-only face, where that is not the first name and its port",
+    )
+    init.add_argument("--renew", action="store_true", help="a new server certificate, however long the present is good")
+    init.add_argument("--new-password", action="store_true", help="a new password of the read-write account")
+
+    def account(name: str, run: Callable[[argparse.Namespace], None], does: str) -> None:
+        made = command(name, run, does, " It counts from the next request on, without a restart.")
+        made.add_argument("login", metavar="LOGIN")
+        made.add_argument("--read-write", action="store_true", help="on the read-write face; default: on the pull-only")
+
+    command("accounts", _accounts, "list who may log in to which face")
+    account("grant", _grant, "let someone in with a new password, which is printed; a former one stops counting")
+    account("revoke", _revoke, "let someone in no more")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -67,9 +67,10 @@ def test_an_index_is_told_by_its_images(registry: RegistryServer) -> None:
     assert facts.labels == {"note": "of the index"}
 
 
-def test_a_catalogue_of_several_pages_is_whole(own: RegistryServer) -> None:
+def test_a_catalogue_of_several_pages_is_whole(own: RegistryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evc.registry.client.PAGE", 5)
     layer = [b"the same"]
-    names = sorted(f"model-{number:03}" for number in range(PAGE + 5))
+    names = sorted(f"model-{number:03}" for number in range(12))
     for name in names:
         own.push(name, "1", layers=layer)
     with own.client() as client:

@@ -129,10 +129,8 @@ class RegistryServer:
 
     def _http(self) -> httpx.Client:
         given = self.connection
-        client = self.client()
-        client.close()
         return httpx.Client(
-            base_url=f"https://{client.address}",
+            base_url=f"https://{self.address(self.folder.read_write)}",
             auth=(given["login"], given["password"]),
             verify=ssl.create_default_context(cafile=self.folder.ca_file),
             trust_env=False,

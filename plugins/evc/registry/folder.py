@@ -184,15 +184,11 @@ class RegistryFolder:
         :raises InputError: a value that does not fit, or a folder that can't be written; nothing that was there is lost
         """
         now = now or datetime.now(UTC)
-        _check_ports(wanted)
-        if wanted.names:
-            check_names(wanted.names)
+        self._plan(wanted)  # what does not fit leaves not even a folder behind
         self._make_folders()
         work = _Work()
         with locked(self.path / LOCK_FILE):
-            names = self._names(wanted)
-            ports = self._ports(wanted)
-            addresses = (f"{names[0]}:{ports[0]}", self._pull_address(wanted, names, ports))
+            names, ports, addresses = self._plan(wanted)
             self._keep_authority(work, now)
             certificate = self._keep_certificate(work, names, wanted.renew, now)
             self._keep_faces(work, ports)
@@ -200,6 +196,11 @@ class RegistryFolder:
         return Made(*addresses, certificate, work.done, work.restart)
 
     # -- what is wanted --------------------------------------------------------------------------------------------
+
+    def _plan(self, wanted: Wanted) -> tuple[tuple[str, ...], tuple[int, int], tuple[str, str]]:
+        """Return names, ports and addresses of the two faces as they shall be."""
+        names, ports = self._names(wanted), self._ports(wanted)
+        return names, ports, (f"{names[0]}:{ports[0]}", self._pull_address(wanted, names, ports))
 
     def _names(self, wanted: Wanted) -> tuple[str, ...]:
         present = self.authority.server()
@@ -211,6 +212,7 @@ class RegistryFolder:
         return names
 
     def _ports(self, wanted: Wanted) -> tuple[int, int]:
+        _check_ports(wanted)
         port = wanted.port or self.read_write.port() or PORT
         pull_port = wanted.pull_port or self.pull_only.port() or PULL_PORT
         if port == pull_port:
@@ -300,7 +302,7 @@ class RegistryFolder:
         wanted = {**present, **_connection(addresses[0], login, str(password)), "extra": extra}
         if wanted != present:
             replace_file(self.connection_file, json.dumps(wanted, indent=2) + "\n")
-            work.done.append(f"wrote the Airflow connection: {self.connection_file}")
+            work.done.append(f"wrote the Airflow connection, which Airflow needs anew: {self.connection_file}")
 
 
 def _connection(address: str, login: str, password: str) -> dict[str, Any]:
