@@ -115,7 +115,14 @@ class ContainerFailed(EngineError):
 
 
 class NodeRefused(NodeError):
-    """Preflight: the node is not fit for what was asked; the message says why and what to do. Nothing was changed."""
+    """Preflight: the node is not fit for what was asked; the message says why and what to do. Nothing was changed.
+
+    :ivar checks: which checks refused, e.g. ``("disk", "architecture")``
+    :ivar may_pass: every reason can be over by itself, as when the registry is away: worth a try later
+    """
+
+    checks: tuple[str, ...] = ()
+    may_pass: bool = False
 
 
 class RegistryError(EvcError):

@@ -36,7 +36,9 @@ async def node_auth(session: Session, pull_address: str) -> Auth:
             raise _Missing(f"its login has no ~/.docker/config.json; {_HOW}")
         return read_account(reply.stdout, pull_address)
     except _Missing as missing:
-        raise NodeRefused(f"{session.node.name}: account: {missing}") from None
+        refused = NodeRefused(f"{session.node.name}: account: {missing}")
+        refused.checks = ("account",)
+        raise refused from None
 
 
 class _Missing(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,7 @@ IDLE_TIMEOUT_S = 300.0
 API_VERSION = (1, 41)
 """What is spoken: Docker 20.10. An engine that has dropped it is asked in the oldest version that it still speaks."""
 MAX_MESSAGE = 400
+_EVENTS = ("start", "die", "oom", "destroy", "health_status")  # not those of each health check's process
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
 
@@ -72,13 +73,14 @@ class Engine:
         path = f"/distribution/{_quote(reference)}/json"
         return dict(await self._ask(f"look-up of {reference}", "GET", path, auth=_auth_header(reference, auth)))
 
-    async def events(self, container: str) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, container: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield what happens to a container from now on; ``Action``: ``start``, ``die``, ``health_status: ...``.
 
         The first item is empty: from then on nothing is missed.
         """
         what = f"events of container {container}"
-        params = {"filters": json.dumps({"type": ["container"], "container": [container]})}
+        filters = {"type": ["container"], "container": [container], "event": list(_EVENTS)}
+        params = {"filters": json.dumps(filters)}
         async with self._answer(what, "GET", await self._path("/events"), params=params, idle_s=None) as answer:
             yield {}
             async for message in self._messages(what, answer):
@@ -105,7 +107,7 @@ class Engine:
 
     async def pull(
         self, reference: str, auth: Auth | None = None, *, idle_s: float = IDLE_TIMEOUT_S
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Pull and yield the engine's progress messages (``status``, ``id``, ``progressDetail``).
 
         Images that are being pulled already are waited for, not pulled twice. Who stops iterating stops the pull,
@@ -124,7 +126,7 @@ class Engine:
 
     async def push(
         self, repository: str, tag: str, auth: Auth | None = None, *, idle_s: float = IDLE_TIMEOUT_S
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Push and yield progress messages; the last ``aux`` holds ``Digest`` and ``Size``.
 
         :param repository: with the registry's address
@@ -219,7 +221,7 @@ class Engine:
         until: float | str | None = None,
         tail: int | None = None,
         timestamps: bool = False,
-    ) -> AsyncIterator[list[Frame]]:
+    ) -> AsyncGenerator[list[Frame], None]:
         """Yield what it wrote, many frames at a time as they come.
 
         :param follow: go on until it ends
@@ -281,7 +283,7 @@ class Engine:
                 raise ValueError(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
         return json.loads(said) if said else None
 
-    async def _stream(self, what: str, path: str, **more: Any) -> AsyncIterator[dict[str, Any]]:
+    async def _stream(self, what: str, path: str, **more: Any) -> AsyncGenerator[dict[str, Any], None]:
         async with self._answer(what, "POST", await self._path(path), **more) as answer:
             async for message in self._messages(what, answer):
                 detail = message.get("errorDetail")
@@ -290,7 +292,7 @@ class Engine:
                     raise self._refused(what, str(words), None)
                 yield message
 
-    async def _messages(self, what: str, answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    async def _messages(self, what: str, answer: aiohttp.ClientResponse) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the JSON objects of a stream, one a line."""
         rest = b""
         async for chunk in answer.content.iter_any():

@@ -86,14 +86,15 @@ def inference_container(
 ) -> Container:
     """Return the container of one run of inference: it runs once and stays until it is removed.
 
-    Its environment says what to do: ``EVC_INPUT`` (path in the container, or URL), ``EVC_INPUT_KIND``, ``EVC_LIMIT``.
+    Its environment says what to do: ``EVC_INPUT`` (path in the container, or URL), ``EVC_INPUT_KIND``, ``EVC_LIMIT``,
+    ``EVC_RUN``.
 
     :param registry: ``host:port`` as the node sees it
     :param run: label ``evc.run``, and what the name is made from: one run has one container a node
     :param given: its input; None: as the model does without
     :param limit: how many frames or pictures at most
     """
-    told = {} if limit is None else {"EVC_LIMIT": str(limit)}
+    told = {"EVC_RUN": run} if limit is None else {"EVC_RUN": run, "EVC_LIMIT": str(limit)}
     body = _body(model, image, registry, ONCE, {RUN_LABEL: run})
     body["Healthcheck"] = _NO_HEALTH_CHECK
     if given:
