@@ -59,6 +59,7 @@ NEW = NewRollout(
     digest=DIGESTS[1],
     tag="1.0",
     spec={"name": "reid", "version": "1.0"},
+    layers={"arm64": [["sha256:1", 10, None]]},
     waves=[1, "100%"],
     success_threshold=90.0,
     error_threshold=10.0,

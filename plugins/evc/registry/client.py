@@ -22,6 +22,7 @@ import httpx
 
 from evc.errors import ImageNotFound, InputError, RegistryAway, RegistryError, RegistryRefused
 from evc.fleet.images import check_digest, check_repository, check_tag
+from evc.fleet.progress import Layer
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
@@ -166,6 +167,42 @@ class RegistryClient:
         if "manifests" in manifest:
             return self._facts_of_index(repository, digest, manifest)
         return self._facts_of_image(repository, digest, manifest)
+
+    def layers(self, repository: str, digest: str) -> dict[str, list[Layer]]:
+        """Return the layers of an image, lowest first, by architecture as images name it (``arm64``).
+
+        Images for other systems than Linux, and those that do not say for what they are, are left out.
+
+        :raises ImageNotFound: no such digest in that repository
+        """
+        manifest = self._manifest(repository, digest)
+        images = [manifest]
+        if "manifests" in manifest:
+            entries = [entry for entry in manifest["manifests"] if isinstance(entry, dict)]
+            images = [self._manifest(repository, str(entry.get("digest"))) for entry in entries]
+        found: dict[str, list[Layer]] = {}
+        for image in images:
+            architecture, layers = self._layers(repository, digest, image)
+            if architecture:
+                found.setdefault(architecture, layers)
+        return found
+
+    def _layers(self, repository: str, digest: str, manifest: Mapping[str, Any]) -> tuple[str | None, list[Layer]]:
+        what = _spoken(repository, digest)
+        try:
+            config_digest = check_digest("config", manifest["config"]["digest"])
+            config = self._document(
+                f"/v2/{repository}/blobs/{config_digest}", f"configuration of {what}", config_digest
+            )
+            diff_ids = [str(diff_id) for diff_id in (config.get("rootfs") or {}).get("diff_ids") or ()]
+            blobs = [(str(layer["digest"]), int(layer["size"])) for layer in manifest["layers"]]
+        except (LookupError, TypeError, ValueError, AttributeError, InputError):
+            self._strange(what, "is not a manifest that EVC knows")
+        if config.get("os") != "linux" or not isinstance(config.get("architecture"), str):
+            return None, []
+        padded = [*diff_ids, *[None] * len(blobs)]
+        layers = [Layer(blob, size, diff_id) for (blob, size), diff_id in zip(blobs, padded, strict=False)]
+        return str(config["architecture"]), layers
 
     # -- changing it -----------------------------------------------------------------------------------------------
 

@@ -188,6 +188,13 @@ def claim_repair(connection: Connection, found: Assignment, ts: int) -> bool:
     return connection.execute(statement.values(status=REPAIRING, checked_ts=ts)).rowcount > 0
 
 
+def record_met(connection: Connection, node_id: int, model: str, digest: str, container_id: str, ts: int) -> bool:
+    """Keep that a node has what it should have; False where it should have another digest by now."""
+    statement = update(assignments).where(_key(node_id, model), assignments.c.digest == digest)
+    values = {"status": RUNNING, "running_digest": digest, "container_id": container_id, "checked_ts": ts}
+    return connection.execute(statement.values({**values, "message": None})).rowcount > 0
+
+
 def is_contested(connection: Connection, node_id: int, model: str) -> bool:
     """Whether an unfinished roll-out has this node and model ahead of it, is at work there, or goes back."""
     return bool(connection.execute(select(_is_rolled_out(node_id, model))).scalar())

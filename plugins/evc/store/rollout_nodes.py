@@ -18,12 +18,14 @@ _MAX_MESSAGE = 2000
 class RolloutNode:
     """A row of ``rollout_nodes``, with the node's name.
 
+    :param arch: of the node, as ``uname -m`` says it; None where no sweep has told
     :param previous_digest: what the node should have had before; None: nothing
     """
 
     rollout_id: int
     node_id: int
     name: str
+    arch: str | None
     wave: int
     status: str
     message: str | None
@@ -34,7 +36,8 @@ class RolloutNode:
     started_ts: int | None
 
 
-_SHOWN = [nodes.c.name if name == "name" else rollout_nodes.c[name] for name in RolloutNode.__dataclass_fields__]
+_OF_NODES = ("name", "arch")
+_SHOWN = [nodes.c[name] if name in _OF_NODES else rollout_nodes.c[name] for name in RolloutNode.__dataclass_fields__]
 
 
 def _key(rollout_id: int, node_id: int) -> ColumnElement[bool]:

@@ -15,7 +15,7 @@ from evc.errors import InputError
 from evc.fleet.waves import ABORTED, FAILED, PENDING, SUCCEEDED, WAITING, WORKING
 from evc.store.assignments import give_back
 from evc.store.dialects import insert_into
-from evc.store.tables import assignments, rollout_nodes, rollouts
+from evc.store.tables import assignments, builds, rollout_nodes, rollouts
 
 RUNNING = "running"
 END_STATUSES = ("succeeded", "failed", "aborted", "rolled_back")
@@ -32,6 +32,7 @@ class NewRollout:
     digest: str
     tag: str | None
     spec: Mapping[str, Any]
+    layers: Mapping[str, Any] | None
     waves: Sequence[int | str]
     success_threshold: float
     error_threshold: float
@@ -146,14 +147,14 @@ def unfinished_rollouts(connection: Connection) -> list[Rollout]:
 def rollout_rows(connection: Connection, limit: int = 20) -> list[dict[str, Any]]:
     """Return roll-outs, the newest first, each with how many nodes it has and what became of them.
 
-    Keys: the columns of ``rollouts`` but ``spec``, and ``nodes``, ``succeeded``, ``failed``, ``pending``.
+    Keys: the columns of ``rollouts`` but ``spec`` and ``layers``; ``nodes``, ``succeeded``, ``failed``, ``pending``.
     """
     status = rollout_nodes.c.status
 
     def counted(*wanted: str) -> Any:
         return func.coalesce(func.sum(case((status.in_(wanted), 1), else_=0)), 0)
 
-    shown = [column for column in rollouts.c if column.name not in ("spec", "waves")]
+    shown = [column for column in rollouts.c if column.name not in ("spec", "layers", "waves")]
     query = (
         select(
             *shown,
@@ -171,6 +172,18 @@ def rollout_rows(connection: Connection, limit: int = 20) -> list[dict[str, Any]
     ids = [row["id"] for row in found]
     waves = {row.id: row.waves for row in connection.execute(select(rollouts).where(rollouts.c.id.in_(ids)))}
     return [{**row, "waves": waves[row["id"]]} for row in found]
+
+
+def recorded_spec(connection: Connection, model: str, digest: str | None) -> dict[str, Any] | None:
+    """Return model.yaml as it was when an image was built.
+
+    :param digest: of which image; None: of any image of the model
+    """
+    query = select(builds.c.spec).where(builds.c.model == model, builds.c.status.in_(["succeeded", "unchanged"]))
+    if digest is not None:
+        query = query.where(builds.c.digest == digest)
+    found = connection.execute(query.order_by(builds.c.id.desc()).limit(1)).scalar()
+    return None if found is None else dict(found)
 
 
 # -- what a person asks for ------------------------------------------------------------------------------------------
@@ -248,14 +261,31 @@ def finish_rollout(connection: Connection, rollout_id: int, status: str, message
     return closed
 
 
+def abandon_rollout(connection: Connection, rollout_id: int, ts: int, message: str | None = None) -> bool:
+    """Close a roll-out that goes no further, freeing the lock of its model; False where it is finished.
+
+    What is done stays; where it was going back, the nodes that still have its digest go back when they are reached.
+
+    :param message: why; None: nobody closed it
+    """
+    row = connection.execute(select(rollouts).where(rollouts.c.id == rollout_id)).mappings().first()
+    if row is None or row["command"] != ROLLBACK:
+        return finish_rollout(connection, rollout_id, "aborted", message or "its DAG run ended without closing it", ts)
+    if not finish_rollout(connection, rollout_id, "rolled_back", message or row["message"] or "", ts):
+        return False
+    still = and_(rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.status == SUCCEEDED)
+    values = {"status": PENDING, "message": "goes back as soon as it is reached", "finished_ts": None}
+    connection.execute(update(rollout_nodes).where(still).values(values))
+    return True
+
+
 def fail_unfinished(connection: Connection, rollout_id: int, ts: int, wave: int | None = None) -> None:
     """Mark as failed the nodes whose tasks are over though they are not: someone ended the task, or its worker died.
 
-    :param wave: only this one; None: all
+    :param wave: only this one, and those that never began too; None: all that began
     """
-    statement = update(rollout_nodes).where(
-        rollout_nodes.c.rollout_id == rollout_id, rollout_nodes.c.status.in_(WORKING)
-    )
+    over = rollout_nodes.c.status.in_(WORKING if wave is None else {*WORKING, WAITING})
+    statement = update(rollout_nodes).where(rollout_nodes.c.rollout_id == rollout_id, over)
     if wave is not None:
         statement = statement.where(rollout_nodes.c.wave == wave)
     connection.execute(statement.values(status="failed", message="its task ended before it was done", finished_ts=ts))

@@ -328,11 +328,12 @@ rollouts = Table(
     Column("tag", String(128)),
     Column("digest", String(80), nullable=False),
     Column("spec", JSON, nullable=False),
+    Column("layers", JSON),  # by architecture: [digest, compressed bytes, diff_id] of each, lowest first
     Column("waves", JSON, nullable=False),  # as given, e.g. [1, "25%", "100%"]
     Column("success_threshold", Float, nullable=False),  # percent of a wave
     Column("error_threshold", Float, nullable=False),  # percent of a wave
     Column("status", String(16), nullable=False),  # running, succeeded, failed, aborted, rolled_back
-    Column("command", String(16)),  # what a person asked for: pause, abort
+    Column("command", String(16)),  # pause, abort: what a person asked for; rollback
     Column("deadline_ts", BigInteger, nullable=False),
     Column("created_ts", BigInteger, nullable=False),
     Column("finished_ts", BigInteger),

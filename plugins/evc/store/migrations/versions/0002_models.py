@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("tag", sa.String(length=128), nullable=True),
         sa.Column("digest", sa.String(length=80), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("layers", sa.JSON(), nullable=True),
         sa.Column("waves", sa.JSON(), nullable=False),
         sa.Column("success_threshold", sa.Float(), nullable=False),
         sa.Column("error_threshold", sa.Float(), nullable=False),
