@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import tarfile
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+if find_spec("evc") is None and PLUGINS.is_dir():
+    sys.path.append(str(PLUGINS))  # an Airflow that has EVC in its plugins folder, not installed
 try:
     from evc.building.options import build_options
     from evc.building.source import Source, read_source

@@ -47,3 +47,17 @@ def state_folder(of: Settings) -> Path:
 def hosts_ini(of: Settings) -> Path:
     """Return the path of Ansible's inventory."""
     return Path(of.hosts_ini).expanduser() if of.hosts_ini else state_folder(of) / "hosts.ini"
+
+
+def playbooks_folder(of: Settings) -> Path:
+    """Return the folder that holds Ansible's playbooks."""
+    return _beside_dags(of.playbooks_folder, "playbooks")
+
+
+def models_folder(of: Settings) -> Path:
+    """Return the folder that holds a folder for each model."""
+    return _beside_dags(of.models_folder, "include/models")
+
+
+def _beside_dags(given: str, name: str) -> Path:
+    return Path(given).expanduser() if given else Path(conf.get("core", "dags_folder")).expanduser().parent / name

@@ -6,6 +6,8 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from evc.fleet.images import TAG_PATTERN
+from evc.fleet.models import LINE_PATTERN, MAX_NAME, MODEL_PATTERN, VARIABLE_PATTERN
 from evc.fleet.nodes import (
     CONN_ID_PATTERN,
     DEFAULT_CONN_ID,
@@ -123,6 +125,36 @@ def inventory_path() -> Param:
         "Absolute path of an Ansible inventory (INI) that Airflow's workers can read.",
         title="Path",
     )
+
+
+def model() -> Param:
+    """The name of a model; required."""
+    return _text(MODEL_PATTERN, "Name of the model: its folder in include/models.", title="Model", maxLength=MAX_NAME)
+
+
+def build_params() -> dict[str, Param]:
+    """Everything that may be said of a build."""
+    return {
+        "model": model(),
+        "tag": _optional(TAG_PATTERN, "The image's tag; empty: the version that model.yaml says.", title="Tag"),
+        "builder": name("The registered node that builds: its engine, its architecture, its cache."),
+        "platform": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, "linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6"],
+            title="Platform",
+            description="What to build for; empty: what the builder is.",
+        ),
+        "arguments": Param(
+            {},
+            type=["null", "object"],
+            propertyNames={"pattern": VARIABLE_PATTERN},
+            additionalProperties={"type": "string", "pattern": LINE_PATTERN},
+            title="Build arguments",
+            description='Over those of model.yaml, e.g. {"BASE": "base/python:3.11"}. No secrets: an image shows them.',
+        ),
+        "force": force("Build and push even where nothing has changed, without the builder's cache."),
+    }
 
 
 def force(description: str) -> Param:
