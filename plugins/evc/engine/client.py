@@ -29,6 +29,7 @@ API_VERSION = (1, 41)
 """What is spoken: Docker 20.10. An engine that has dropped it is asked in the oldest version that it still speaks."""
 MAX_MESSAGE = 400
 _EVENTS = ("start", "die", "oom", "destroy", "health_status")  # not those of each health check's process
+_MAX_GRACE_S = 600.0  # as model.yaml allows
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
 
@@ -185,10 +186,14 @@ class Engine:
         """Start it; nothing happens where it runs."""
         await self._do(f"start of container {container}", container, "start")
 
-    async def stop(self, container: str, grace_s: int = 10) -> None:
-        """Stop it: SIGTERM, and SIGKILL after ``grace_s``. Nothing happens where it is stopped or gone."""
+    async def stop(self, container: str, grace_s: int | None = None) -> None:
+        """Stop it: SIGTERM, and SIGKILL after ``grace_s``. Nothing happens where it is stopped or gone.
+
+        :param grace_s: None: as long as it was made with
+        """
+        params = {} if grace_s is None else {"t": str(grace_s)}
         with _absent():
-            await self._do(f"stop of container {container}", container, "stop", {"t": str(grace_s)}, more_s=grace_s)
+            await self._do(f"stop of container {container}", container, "stop", params, more_s=_MAX_GRACE_S)
 
     async def unpause(self, container: str) -> None:
         """Let its frozen processes go on."""

@@ -216,12 +216,12 @@ async def _replace(engine: Engine, target: Target, wanted: Container, pulled: Pu
     else:
         container_id, was_good = found.wanted.container_id, found.wanted.is_gated
     try:
-        await _make_way(engine, found, target)
+        await _make_way(engine, found)
         steps.status("gate")
         health = await start_and_wait(engine, container_id, target.model)
     except ContainerFailed as error:
         await _tell(engine, container_id, steps)
-        consequence = await _go_back(engine, target, container_id, previous, was_good=was_good)
+        consequence = await _go_back(engine, container_id, previous, was_good=was_good)
         raise ContainerFailed(f"{error}; {consequence}") from None
     steps.log(f"container {container_id[:12]} {health}")
     if not was_good:
@@ -264,34 +264,32 @@ async def _that_of_another_try(engine: Engine, name: str, wanted: Container, err
     raise ContainerFailed(f"{error}; docker rm {name} on the node, it is none of EVC's") from None
 
 
-async def _make_way(engine: Engine, found: _Found, target: Target) -> None:
+async def _make_way(engine: Engine, found: _Found) -> None:
     """Stop what runs of the model, and the wanted one where it runs but is not healthy."""
     stuck = found.wanted if found.wanted and _is_stuck(found.wanted) else None
     for container in [*found.others, *([stuck] if stuck else [])]:
-        await _stop(engine, container, target)
+        await _stop(engine, container)
 
 
 def _is_stuck(container: Running) -> bool:
     return container.state in {"paused", "restarting"} or (container.is_up and container.health == "unhealthy")
 
 
-async def _stop(engine: Engine, container: Running, target: Target) -> None:
+async def _stop(engine: Engine, container: Running) -> None:
     if container.state == "paused":
         await engine.unpause(container.container_id)
     if container.is_up:
-        await engine.stop(container.container_id, target.model.stop_grace_s)
+        await engine.stop(container.container_id)
 
 
-async def _go_back(
-    engine: Engine, target: Target, container_id: str, previous: Running | None, *, was_good: bool
-) -> str:
+async def _go_back(engine: Engine, container_id: str, previous: Running | None, *, was_good: bool) -> str:
     """Put the previous container back in place of one that failed; returns what became of both, for people.
 
     The order leaves, wherever it is interrupted, something that the next try understands.
     """
     if previous is None and was_good:
         return "it was good before, nothing else is there to go back to, and it is left to its restart policy"
-    await engine.stop(container_id, target.model.stop_grace_s)
+    await engine.stop(container_id)
     consequence = "there was none before it"
     if previous is not None and previous.mode == "continuous":
         consequence = await _start_again(engine, previous)
