@@ -12,7 +12,7 @@ demo-stop: ## end all that make demo started; the data stay in .evc
 test: environment ## all checks and tests; installs the Debian packages they need
 	@tests/packages.sh
 	@$(MAKE) --no-print-directory lint
-	.venv/bin/pytest -n 2
+	.venv/bin/pytest -n 2 --dist loadgroup
 
 lint: environment ## ruff, mypy, import contracts
 	.venv/bin/ruff check

@@ -8,6 +8,11 @@ openssh-server      sshd
 openssh-client      ssh-keygen
 postgresql          initdb
 busybox-static      busybox
+docker.io           dockerd
+docker-registry     docker-registry
+mmdebstrap          mmdebstrap
+e2fsprogs           mkfs.ext4
+iproute2            tc
 '
 [ "${1:-}" != bench ] || wanted=$wanted'
 prometheus          prometheus

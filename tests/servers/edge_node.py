@@ -19,6 +19,7 @@ from docker.errors import DockerException
 from requests import RequestException
 
 from evc.fleet.nodes import Node
+from tests.servers.programs import program
 from tests.servers.registry import Registry
 
 ENGINE_SOCKET = "/var/run/docker.sock"
@@ -98,9 +99,7 @@ class EdgeNode:
         """Return the end of what its engine and its sshd said."""
         said: bytes = self._engine.api.logs(self.container_id, tail=max_lines)
         parts = [f"--- {self.name} console", said.decode(errors="replace")]
-        for file in sorted(self.folder.glob("*.log")):
-            lines = file.read_text(errors="replace").splitlines()[-max_lines:]
-            parts.append("\n".join([f"--- {self.name} {file.name}", *lines]))
+        parts += [log_tail(file, max_lines) for file in sorted(self.folder.glob("*.log"))]
         return "\n".join(parts)
 
     # power
@@ -168,10 +167,10 @@ class EdgeNode:
         """Cut it off from the network: packets vanish and whoever waits hangs; ``fast``: each is refused at once."""
         self.restore()
         if fast:
+            refused = ("-p", "tcp", "!", "--tcp-flags", "RST", "RST", "-j", "REJECT", "--reject-with", "tcp-reset")
             for chain, way in (("INPUT", "-i"), ("OUTPUT", "-o"), ("FORWARD", "-i"), ("FORWARD", "-o")):
-                self._iptables("filter", "-I", chain, way, "eth0", "-j", "REJECT")
-                reset = ("-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
-                self._iptables("filter", "-I", chain, way, "eth0", *reset)
+                self._iptables("filter", "-I", chain, way, "eth0", *refused)
+                self._iptables("filter", "-I", chain, way, "eth0", "-p", "udp", "-j", "REJECT")
         else:
             self._iptables("mangle", "-I", "PREROUTING", "-i", "eth0", "-j", "DROP")
             self._iptables("mangle", "-I", "POSTROUTING", "-o", "eth0", "-j", "DROP")
@@ -192,11 +191,12 @@ class EdgeNode:
     def limit_rate(self, bytes_per_s: int | None) -> None:
         """Let it receive no faster than this; None: as fast as it can."""
         interface = self._interface()
+        qdisc = [program("tc", "iproute2"), "qdisc"]
         if bytes_per_s is None:
-            subprocess.run(["tc", "qdisc", "del", "dev", interface, "root"], check=False, capture_output=True)
+            subprocess.run([*qdisc, "del", "dev", interface, "root"], check=False, capture_output=True)
             return
         shape = ["tbf", "rate", f"{bytes_per_s * 8}bit", "burst", "32kb", "latency", "200ms"]
-        subprocess.run(["tc", "qdisc", "replace", "dev", interface, "root", *shape], check=True)
+        subprocess.run([*qdisc, "replace", "dev", interface, "root", *shape], check=True)
 
     def _iptables(self, table: str, *rule: str) -> None:
         self.run("iptables", "-w", "-t", table, *rule)
@@ -222,15 +222,19 @@ class EdgeNode:
         self.wait_ready()
 
     def clean(self, keep_images: Sequence[str] = ()) -> None:
-        """Bring it back to a new node's state: no cut, no limit, no logins, no containers, volumes or images.
+        """Bring it to a new node's state: up, no cut, no limit, no logins, no containers, volumes or images.
 
         :param keep_images: repository tags of images that stay
         """
+        if not self._is_up():
+            self.start()
         self.restore()
         self.limit_rate(None)
         self.run("rm", "-rf", "/etc/docker/certs.d", "/root/.docker", "/var/lib/docker/filler")
+        if not self._engine_runs():
+            self.start_engine()
         with self.engine() as client:
-            for container in client.containers.list(all=True):
+            for container in client.containers.list(all=True, ignore_removed=True):
                 container.remove(force=True, v=True)
             for image in client.images.list():
                 if not set(image.tags) & set(keep_images):
@@ -238,6 +242,9 @@ class EdgeNode:
             client.images.prune(filters={"dangling": True})
             client.volumes.prune()
             client.networks.prune()
+
+    def _engine_runs(self) -> bool:
+        return "yes" in self.run("sh", "-c", "kill -0 $(cat /run/docker.pid) && echo yes", check=False)
 
     def load_root(self, archive: Path, repository: str, tag: str) -> None:
         """Import a ``.tar.gz`` of a root file system as an image; nothing happens where it is there already."""
@@ -273,3 +280,9 @@ class EdgeNode:
     def free_disk(self) -> None:
         """Take back :meth:`fill_disk`."""
         self.run("rm", "-f", "/var/lib/docker/filler")
+
+
+def log_tail(file: Path, max_lines: int) -> str:
+    """Return the last lines of a log, and which log it is."""
+    lines = file.read_text(errors="replace").splitlines()[-max_lines:]
+    return "\n".join([f"--- {file.parent.name} {file.name}", *lines])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -15,14 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, NotFound
 
 from tests.servers.cache import cache_folder
+from tests.servers.programs import SEARCH_PATH, program
 
 LABEL = "evc.fleet"
-_PACKAGE = "docker.io"
 _TIMEOUT_S = 60
 
 
@@ -39,9 +41,9 @@ def running_engine() -> Iterator[docker.DockerClient]:
         with _locked(gate.fileno()):
             if _is_alone(users.fileno()):
                 _start(folder)
-                _remove_leftovers(folder)
             fcntl.flock(users, fcntl.LOCK_SH)
-        client = _connect(folder)
+            client = _connect(folder)
+            _remove_leftovers(client)
         try:
             yield client
         finally:
@@ -52,14 +54,34 @@ def running_engine() -> Iterator[docker.DockerClient]:
                     _stop(folder)
 
 
-def remove_fleet(client: docker.DockerClient, label: str = LABEL) -> None:
-    """Remove every container and network that bears ``label``, running or not."""
+@contextmanager
+def owned_fleet(client: docker.DockerClient) -> Iterator[tuple[str, Path]]:
+    """Yield the id and the folder of a new fleet. What bears the id as its label is removed at the end, the folder too.
+
+    Where this process is killed before the end, whoever uses the engine next does it.
+    """
+    fleet_id = secrets.token_hex(4)
+    with _fleet_lock_file(fleet_id).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = _fleets() / fleet_id
+        folder.mkdir(mode=0o700)
+        try:
+            yield fleet_id, folder
+        finally:
+            remove_fleet(client, fleet_id)
+
+
+def remove_fleet(client: docker.DockerClient, fleet_id: str) -> None:
+    """Remove all that there is of a fleet."""
+    label = f"{LABEL}={fleet_id}"
     for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
-        with suppress(docker.errors.NotFound):
+        with suppress(NotFound):
             container.remove(force=True, v=True)
     for network in client.networks.list(filters={"label": label}):
-        with suppress(docker.errors.NotFound):
+        with suppress(NotFound):
             network.remove()
+    shutil.rmtree(_fleets() / fleet_id, ignore_errors=True)
+    _fleet_lock_file(fleet_id).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -80,7 +102,7 @@ def _is_alone(lock: int) -> bool:
 
 
 def _connect(folder: Path) -> docker.DockerClient:
-    return docker.DockerClient(base_url=f"unix://{folder / 'docker.sock'}", version="1.41", timeout=120)
+    return docker.DockerClient(base_url=f"unix://{folder / 'docker.sock'}", timeout=120)
 
 
 def _answers(folder: Path) -> bool:
@@ -100,7 +122,7 @@ def _start(folder: Path) -> None:
     _stop(folder)
     (folder / "daemon.json").write_text("{}")
     command = [
-        "setsid", "--fork", _binary(),
+        "setsid", "--fork", program("dockerd", "docker.io"),
         "--config-file", folder / "daemon.json",
         "--data-root", folder / "data",
         "--exec-root", folder / "exec",
@@ -111,7 +133,9 @@ def _start(folder: Path) -> None:
         "--log-level", "warn",
     ]  # fmt: skip
     with (folder / "dockerd.log").open("wb") as log:
-        subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+        environment = os.environ | {"PATH": SEARCH_PATH}  # it runs containerd and runc
+        arguments = [str(part) for part in command]
+        subprocess.run(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
     deadline = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline:
         if _answers(folder):
@@ -121,19 +145,29 @@ def _start(folder: Path) -> None:
     raise RuntimeError(f"dockerd did not start: {(folder / 'dockerd.log').read_text()[-2000:]}")
 
 
-def _binary() -> str:
-    found = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if not found:
-        raise RuntimeError(f"no dockerd: install the Debian package {_PACKAGE!r}")
-    return found
+def _remove_leftovers(client: docker.DockerClient) -> None:
+    """Remove what fleets left behind whose processes were killed."""
+    owned = [*client.containers.list(all=True, ignore_removed=True), *client.networks.list()]
+    found = {str(label) for thing in owned if (label := _labels(thing.attrs).get(LABEL))}
+    for fleet_id in found | {path.name for path in _fleets().iterdir() if path.is_dir()}:
+        with _fleet_lock_file(fleet_id).open("a") as lock:
+            if _is_alone(lock.fileno()):
+                remove_fleet(client, fleet_id)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what fleets left behind whose processes were killed: nobody uses the engine now."""
-    client = _connect(folder)
-    remove_fleet(client)
-    client.close()
-    shutil.rmtree(cache_folder() / "fleets", ignore_errors=True)
+def _labels(attributes: dict[str, Any]) -> dict[str, str]:
+    """Return the labels of a container, which has them in its configuration, or of a network."""
+    return attributes.get("Labels") or attributes.get("Config", {}).get("Labels") or {}
+
+
+def _fleets() -> Path:
+    folder = cache_folder() / "fleets"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _fleet_lock_file(fleet_id: str) -> Path:
+    return _fleets() / f"{fleet_id}.lock"
 
 
 def _stop(folder: Path) -> None:

@@ -8,7 +8,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +15,12 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from tests.servers.programs import program
 from tests.servers.registry import Account, Face, Registry
 
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 _LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-_PACKAGE = "busybox-static"
 _APPLETS = (
     "sh",
     "cat",
@@ -47,11 +46,6 @@ class Layer:
 
     packed: bytes
     diff_id: str
-
-    @property
-    def digest(self) -> str:
-        """The digest of what travels."""
-        return _digest(self.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +91,7 @@ class Image:
 
 def busybox_layer() -> Layer:
     """Return a layer with a static busybox and its usual names."""
-    found = shutil.which("busybox")
-    if not found:
-        raise RuntimeError(f"no busybox: install the Debian package {_PACKAGE!r}")
-    return _busybox_layer(Path(found))
+    return _busybox_layer(Path(program("busybox", "busybox-static")))
 
 
 @cache

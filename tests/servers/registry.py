@@ -6,7 +6,6 @@ import base64
 import ipaddress
 import json
 import secrets
-import shutil
 import signal
 import socket
 import ssl
@@ -24,8 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.servers.programs import program
+
 NAME = "registry.fleet.test"
-_PACKAGE = "docker-registry"
 _START_TIMEOUT_S = 20
 
 
@@ -194,9 +194,7 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _spawn(face: Face) -> subprocess.Popen[bytes]:
-    binary = shutil.which("docker-registry")
-    if not binary:
-        raise RuntimeError(f"no docker-registry: install the Debian package {_PACKAGE!r}")
+    binary = program("docker-registry", "docker-registry")
     command = ["setpriv", "--pdeathsig", "KILL", binary, "serve", str(face.config_file)]
     with face.log_file.open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

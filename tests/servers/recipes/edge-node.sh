@@ -32,6 +32,9 @@ ln -sf python3.11 usr/bin/python3
 for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
     ln -sf xtables-nft-multi usr/sbin/$name
 done
+# where a node without a journal has them
+ln -s /edge/docker.log var/log/docker.log
+ln -s /edge/auth.log var/log/auth.log
 cat usr/share/ca-certificates/mozilla/*.crt >etc/ssl/certs/ca-certificates.crt
 
 cat >etc/ssh/sshd_config <<'END'
@@ -52,7 +55,7 @@ cat >usr/sbin/edge-engine <<'END'
 # the Docker Engine: one socket as everywhere, one for the test's own view
 rm -f /run/docker.pid /run/docker/containerd/containerd.pid
 # shellcheck disable=SC2086
-exec dockerd -H unix:///var/run/docker.sock -H unix:///edge/engine.sock ${DOCKERD_ARGS:-} >>/edge/dockerd.log 2>&1
+exec dockerd -H unix:///var/run/docker.sock -H unix:///edge/engine.sock ${DOCKERD_ARGS:-} >>/edge/docker.log 2>&1
 END
 
 cat >usr/sbin/edge-init <<'END'
@@ -84,7 +87,7 @@ done
 
 mkdir -p /run/sshd
 rm -f /edge/engine.sock
-/usr/sbin/sshd -E /edge/sshd.log || exit 1
+/usr/sbin/sshd -E /edge/auth.log || exit 1
 trap 'kill "$(cat /run/docker.pid)"; while [ -e /run/docker.pid ]; do sleep 0.05; done; exit' TERM
 edge-engine &
 while :; do

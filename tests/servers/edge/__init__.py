@@ -5,20 +5,14 @@ By hand: ``python -m tests.servers.edge up --folder DIR``, and ``down``; ``DIR/f
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
-import secrets
 import shutil
-import signal
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncssh
@@ -28,9 +22,10 @@ from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool
 
 from tests.servers import images
-from tests.servers.cache import cache_folder, making, packed_root, recipe_key, root_folder
-from tests.servers.edge_node import EdgeNode
-from tests.servers.engine import LABEL, remove_fleet, running_engine
+from tests.servers.cache import making, packed_root, recipe_key, root_folder
+from tests.servers.edge_node import EdgeNode, log_tail
+from tests.servers.engine import LABEL, owned_fleet, running_engine
+from tests.servers.programs import program
 from tests.servers.registry import NAME, Registry, make_registry
 from tests.servers.sshd import free_port
 
@@ -38,7 +33,6 @@ BASE = ("base/python", "3.11")
 _NODE_RECIPE = "edge-node.sh"
 _BASE_RECIPE = "base-python.sh"
 _DISK_BYTES = 8 << 30
-_UP_TIMEOUT_S = 900  # the first time makes the images of nodes
 
 
 class EdgeFleet:
@@ -49,10 +43,12 @@ class EdgeFleet:
     :ivar builder: the node that builds; it holds the image ``base/python:3.11``
     """
 
-    def __init__(self, folder: Path, engine: docker.DockerClient) -> None:
+    builder: EdgeNode
+
+    def __init__(self, engine: docker.DockerClient, fleet_id: str, folder: Path) -> None:
         self.folder = folder
         self.engine = engine
-        self.id = secrets.token_hex(4)
+        self.id = fleet_id
         self.nodes: dict[str, EdgeNode] = {}
         self._image = _node_image(engine)
         self.key_file = folder / "id"
@@ -62,18 +58,13 @@ class EdgeFleet:
         self._numbers = threading.Lock()
         self.registry: Registry = make_registry(folder / "registry", self.gateway)
 
-    @property
-    def builder(self) -> EdgeNode:
-        """The node that builds."""
-        return self._builder
-
     def start(self, node_names: Sequence[str]) -> None:
         """Start registry, builder and nodes, all at once."""
         self.registry.start()
         with ThreadPoolExecutor(8) as pool:
             builder = pool.submit(self._add_builder)
             nodes = list(pool.map(self._new_node, node_names))
-            self._builder = builder.result()
+            self.builder = builder.result()
         self.nodes.update((node.name, node) for node in nodes)
 
     def add_node(self, name: str, *, disk_bytes: int = _DISK_BYTES, engine_options: str = "") -> EdgeNode:
@@ -136,15 +127,8 @@ class EdgeFleet:
     def logs(self, max_lines: int = 50) -> str:
         """Return the end of every log there is."""
         parts = [node.logs(max_lines) for node in (self.builder, *self.nodes.values())]
-        for face in (self.registry.push, self.registry.pull):
-            lines = face.log_file.read_text(errors="replace").splitlines()[-max_lines:]
-            parts.append("\n".join([f"--- registry {face.log_file.name}", *lines]))
+        parts += [log_tail(face.log_file, max_lines) for face in (self.registry.push, self.registry.pull)]
         return "\n".join(parts)
-
-    def close(self) -> None:
-        """End and remove everything but the folder."""
-        self.registry.stop()
-        remove_fleet(self.engine, f"{LABEL}={self.id}")
 
     def summary(self) -> dict[str, object]:
         """Return where everything is, for ``fleet.json``."""
@@ -237,23 +221,20 @@ class EdgeFleet:
 
 
 @contextmanager
-def running_fleet(nodes: int = 3, folder: Path | None = None) -> Iterator[EdgeFleet]:
+def running_fleet(nodes: int = 3) -> Iterator[EdgeFleet]:
     """Start a fleet with nodes ``edge-1`` ..., yield it, remove it.
 
-    :param folder: where its files go, deleted afterwards too; one in the cache folder unless given
     :raises RuntimeError: a part of it does not start; the message ends with its log
     """
     if os.geteuid() != 0:
         raise RuntimeError("a fleet needs root: its nodes are containers that run engines of their own")
-    with ExitStack() as stack:
-        engine = stack.enter_context(running_engine())
-        place = folder or cache_folder() / "fleets" / secrets.token_hex(4)
-        place.mkdir(parents=True, exist_ok=True)
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        fleet = EdgeFleet(place, engine)
-        stack.callback(fleet.close)
-        fleet.start([f"edge-{number}" for number in range(1, nodes + 1)])
-        yield fleet
+    with running_engine() as engine, owned_fleet(engine) as (fleet_id, folder):
+        fleet = EdgeFleet(engine, fleet_id, folder)
+        try:
+            fleet.start([f"edge-{number}" for number in range(1, nodes + 1)])
+            yield fleet
+        finally:
+            fleet.registry.stop()
 
 
 def _node_image(engine: docker.DockerClient) -> str:
@@ -261,6 +242,9 @@ def _node_image(engine: docker.DockerClient) -> str:
     name = f"edge-node:{recipe_key(_NODE_RECIPE)}"
     with making("edge-node"):
         if not engine.images.list(name):
+            for older in engine.images.list("edge-node"):
+                with suppress(APIError):  # a fleet of another checkout runs on it
+                    engine.images.remove(older.id)
             with root_folder(_NODE_RECIPE) as root:
                 pack = ["tar", "--numeric-owner", "-C", str(root), "-c", "."]
                 with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
@@ -293,65 +277,4 @@ def _write_disk(path: Path, size_bytes: int) -> None:
     """Write a sparse file with an empty ext4: it takes the room that is used of it."""
     with path.open("wb") as file:
         file.truncate(size_bytes)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", path], check=True)
-
-
-def _up(folder: Path, nodes: int) -> int:
-    """Start a fleet that stays, in a process of its own, and wait for its ``fleet.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        print(f"{folder} is not empty", file=sys.stderr)
-        return 1
-    command = [sys.executable, "-m", "tests.servers.edge", "keep", "--folder", folder, "--nodes", str(nodes)]
-    with (folder / "keep.log").open("wb") as log:
-        keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    summary = folder / "fleet.json"
-    deadline = time.monotonic() + _UP_TIMEOUT_S
-    while time.monotonic() < deadline and keeper.poll() is None:
-        if summary.exists():
-            print(summary.read_text())
-            return 0
-        time.sleep(0.05)
-    keeper.terminate()
-    print((folder / "keep.log").read_text(), file=sys.stderr)
-    return 1
-
-
-def _keep(folder: Path, nodes: int) -> int:
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    with running_fleet(nodes, folder / "fleet") as fleet:
-        written = folder / "fleet.json.part"
-        written.write_text(json.dumps({"pid": os.getpid(), **fleet.summary()}, indent=2))
-        written.rename(folder / "fleet.json")
-        ended.wait()
-    return 0
-
-
-def _down(folder: Path) -> int:
-    """End the fleet of ``folder`` by the pid of its keeper."""
-    pid = int(json.loads((folder / "fleet.json").read_text())["pid"])
-    with suppress(FileNotFoundError):
-        command = Path(f"/proc/{pid}/cmdline")
-        while str(folder) in command.read_text():
-            os.kill(pid, signal.SIGTERM)
-            time.sleep(0.1)
-    shutil.rmtree(folder)
-    return 0
-
-
-def main() -> int:
-    """Start or end a fleet for who tries something by hand."""
-    parser = argparse.ArgumentParser(prog="python -m tests.servers.edge", description=main.__doc__)
-    parser.add_argument("action", choices=["up", "down", "keep"])
-    parser.add_argument("--folder", type=lambda text: Path(text).absolute(), required=True)
-    parser.add_argument("--nodes", type=int, default=3, help="edge nodes beside the builder; default 3")
-    given = parser.parse_args()
-    if given.action == "down":
-        return _down(given.folder)
-    return (_up if given.action == "up" else _keep)(given.folder, given.nodes)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    subprocess.run([program("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-m", "0", "-O", "^has_journal", path], check=True)
