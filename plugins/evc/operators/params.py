@@ -6,7 +6,8 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from evc.fleet.images import TAG_PATTERN
+from evc.fleet.deadlines import DEADLINE_PATTERN, DEFAULT_DEADLINE
+from evc.fleet.images import DIGEST_PATTERN, TAG_PATTERN
 from evc.fleet.models import LINE_PATTERN, MAX_NAME, MODEL_PATTERN, VARIABLE_PATTERN
 from evc.fleet.nodes import (
     CONN_ID_PATTERN,
@@ -20,6 +21,7 @@ from evc.fleet.nodes import (
     THERMAL_UNITS,
     USER_PATTERN,
 )
+from evc.fleet.waves import DEFAULT_WAVES, MAX_WAVES, PERCENT_PATTERN
 
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -160,3 +162,98 @@ def build_params() -> dict[str, Param]:
 def force(description: str) -> Param:
     """Whether to go on where EVC would refuse."""
     return Param(False, type="boolean", title="Force", description=description)
+
+
+def rollout_params() -> dict[str, Param]:
+    """Everything that may be said of a roll-out."""
+    return {
+        "model": model(),
+        "tag": _optional(TAG_PATTERN, "Tag of the image; becomes a digest once, when the run begins.", title="Tag"),
+        "digest": _optional(
+            DIGEST_PATTERN, "Instead of a tag: sha256:... With both, the tag has to lead to it.", title="Digest"
+        ),
+        **selection(),
+        "waves": Param(
+            list(DEFAULT_WAVES),
+            type="array",
+            minItems=1,
+            maxItems=MAX_WAVES,
+            items={
+                "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": PERCENT_PATTERN}],
+            },
+            title="Waves",
+            description='Where each wave ends, earlier ones included: a count of nodes, or a percentage of all. "100%" '
+            "last.",
+        ),
+        "success_threshold": Param(
+            90,
+            type="number",
+            minimum=1,
+            maximum=100,
+            title="Success threshold",
+            description="Percent of a wave's nodes that have to succeed before the next wave begins.",
+        ),
+        "error_threshold": Param(
+            10,
+            type="number",
+            minimum=0,
+            maximum=100,
+            title="Error threshold",
+            description="Where more than this percent of a wave's nodes fail, all nodes of the roll-out go back.",
+        ),
+        "approval": Param(
+            False,
+            type="boolean",
+            title="Approval",
+            description="Ask a person before each wave but the first: Required actions.",
+        ),
+        "deadline": Param(
+            DEFAULT_DEADLINE,
+            type=["null", "string"],
+            pattern=DEADLINE_PATTERN,
+            title="Deadline",
+            description='How long nodes that do not answer are waited for: "90m", "2h", "1d", or until a time with its '
+            "offset. Empty: without end.",
+        ),
+        "if_busy": Param(
+            "refuse",
+            type="string",
+            enum=["refuse", "wait"],
+            title="Where another roll-out of the model is not finished",
+            description="Refuse this one, or wait for the other's end.",
+        ),
+    }
+
+
+def control_params() -> dict[str, Param]:
+    """Which roll-out, and what is asked of it."""
+    return {
+        "rollout": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Roll-out",
+            description="Its id, as `evc rollouts` and the log of plan say. Or give the model.",
+        ),
+        "model": _optional(MODEL_PATTERN, "Model whose roll-out is meant; instead of its id.", title="Model"),
+        "action": Param(
+            "pause",
+            type="string",
+            enum=["pause", "resume", "abort"],
+            title="Action",
+            description="Pause: no further node begins. Resume: go on. Abort: end it; nodes that have it keep it.",
+        ),
+    }
+
+
+def reconcile_params() -> dict[str, Param]:
+    """Which nodes are looked at, and whether they are put right."""
+    return {
+        **selection(),
+        "repair": Param(
+            None,
+            type=["null", "boolean"],
+            title="Repair",
+            description="Put right what someone changed by hand. Empty: as [evc] repair_drift says.",
+        ),
+    }

@@ -8,11 +8,28 @@ from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from evc.errors import EvcError, HostKeyChanged, InputError, LoginRefused, SchemaMismatch
+from evc.errors import (
+    EvcError,
+    HostKeyChanged,
+    ImageNotFound,
+    InputError,
+    LoginRefused,
+    RegistryRefused,
+    RolloutFailed,
+    SchemaMismatch,
+)
 
 log = logging.getLogger(__name__)
 
-_FINAL = (InputError, HostKeyChanged, LoginRefused, SchemaMismatch)
+_FINAL = (
+    InputError,
+    HostKeyChanged,
+    LoginRefused,
+    SchemaMismatch,
+    ImageNotFound,
+    RegistryRefused,
+    RolloutFailed,
+)
 
 
 @contextmanager

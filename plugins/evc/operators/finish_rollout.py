@@ -1,0 +1,42 @@
+"""The end of a roll-out: what has to go back, and the one line that says how it went."""
+
+from __future__ import annotations
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from evc.operators.refusal import one_line
+
+
+class PlanRollbackOperator(BaseOperator):
+    """Returns the names of the nodes on which something has to go back; skipped where nothing has to."""
+
+    def execute(self, context: Context) -> list[str]:
+        """Return the nodes.
+
+        :raises AirflowSkipException: there is none
+        """
+        from evc.hooks.rollouts import RolloutHook
+
+        with one_line():
+            nodes = RolloutHook(self.log).to_restore(context["dag_run"].run_id)
+        if not nodes:
+            raise AirflowSkipException("nothing has to go back")
+        self.log.warning("%d nodes go back: %s", len(nodes), ", ".join(nodes))
+        return nodes
+
+
+class FinishRolloutOperator(BaseOperator):
+    """Closes the roll-out, whatever became of it, and says what became of each node."""
+
+    def execute(self, context: Context) -> str:
+        """Return how it went, on one line.
+
+        :raises AirflowFailException: it did not reach its goal
+        """
+        from evc.hooks.rollouts import RolloutHook
+
+        with one_line():
+            line = RolloutHook(self.log).finish(context["dag_run"].run_id)
+        self.log.info("%s", line)
+        return line

@@ -1,0 +1,58 @@
+"""The tasks of a roll-out: as many waves as there can be, each a group; those that one does not have are skipped.
+
+One task instance a node. What an Airflow without anything to do would still have to start costs nothing: a wave that is
+not there is skipped by the scheduler, and ``done`` is an EmptyOperator, which the scheduler itself marks as successful.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import TaskGroup, TriggerRule
+from airflow.sdk.definitions.xcom_arg import XComArg
+
+from evc.fleet.waves import MAX_WAVES
+from evc.operators.deploy_node import DeployNodeOperator, RestoreNodeOperator
+from evc.operators.finish_rollout import FinishRolloutOperator, PlanRollbackOperator
+from evc.operators.judge_wave import JudgeWaveOperator
+from evc.operators.plan_rollout import PlanRolloutOperator
+
+POOL = "evc_pulls"
+_A_NODE = {"retries": 2, "retry_delay": timedelta(seconds=10), "map_index_template": "{{ task.node }}", "pool": POOL}
+
+
+def roll_out() -> None:
+    """Add the tasks of a roll-out to the DAG that is being made."""
+    plan = PlanRolloutOperator(task_id="plan")
+    gates: list[JudgeWaveOperator] = []
+    nodes: XComArg = plan.output
+    before: PlanRolloutOperator | JudgeWaveOperator = plan
+    for wave in range(MAX_WAVES):
+        gate = _wave(wave, nodes, before)
+        gates.append(gate)
+        nodes, before = gate.output, gate
+    with TaskGroup("rollback"):
+        # runs where a gate, or what a gate needs, failed; else the scheduler skips it
+        plan_rollback = PlanRollbackOperator(task_id="plan_rollback", trigger_rule=TriggerRule.ONE_FAILED)
+        restore = RestoreNodeOperator.partial(task_id="restore", **_A_NODE).expand(node=plan_rollback.output)
+    finish = FinishRolloutOperator(task_id="finish", trigger_rule=TriggerRule.ALL_DONE, retries=5)
+    gates >> plan_rollback
+    [*gates, restore] >> finish
+
+
+def _wave(number: int, nodes: XComArg, before: PlanRolloutOperator | JudgeWaveOperator) -> JudgeWaveOperator:
+    name, following = f"wave_{number + 1}", f"wave_{number + 2}"
+    with TaskGroup(name):
+        deploy = DeployNodeOperator.partial(task_id="deploy", **_A_NODE).expand(node=nodes)
+        # a red node must not fail the gate, but a gate before it must: hence two of them
+        done = EmptyOperator(task_id="done", trigger_rule=TriggerRule.ALL_DONE)
+        gate = JudgeWaveOperator(
+            task_id="gate",
+            wave=number,
+            next_tasks=[f"{following}.deploy", f"{following}.gate"] if number + 1 < MAX_WAVES else [],
+            retries=3,  # an answer that comes at once can race the scheduler
+        )
+    deploy >> done >> gate
+    before >> gate
+    return gate
