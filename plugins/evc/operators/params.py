@@ -7,7 +7,8 @@ from typing import Any
 from airflow.sdk import Param
 
 from evc.fleet.deadlines import DEADLINE_PATTERN, DEFAULT_DEADLINE
-from evc.fleet.images import DIGEST_PATTERN, TAG_PATTERN
+from evc.fleet.images import DIGEST_PATTERN, MAX_REPOSITORY, REPOSITORY_PATTERN, TAG_PATTERN
+from evc.fleet.inputs import INPUT_PATTERN
 from evc.fleet.models import LINE_PATTERN, MAX_NAME, MODEL_PATTERN, VARIABLE_PATTERN
 from evc.fleet.nodes import (
     CONN_ID_PATTERN,
@@ -159,6 +160,20 @@ def build_params() -> dict[str, Param]:
     }
 
 
+def image_params() -> dict[str, Param]:
+    """Which image of the registry to delete."""
+    return {
+        "repository": _text(
+            REPOSITORY_PATTERN, "Its repository: the model's name.", title="Repository", maxLength=MAX_REPOSITORY
+        ),
+        "tag": _optional(TAG_PATTERN, "The image that this tag leads to.", title="Tag"),
+        "digest": _optional(
+            DIGEST_PATTERN, "Instead of a tag: sha256:... With both, the tag has to lead to it.", title="Digest"
+        ),
+        "force": force("Delete it even where a node or an unfinished roll-out needs it."),
+    }
+
+
 def force(description: str) -> Param:
     """Whether to go on where EVC would refuse."""
     return Param(False, type="boolean", title="Force", description=description)
@@ -255,5 +270,38 @@ def reconcile_params() -> dict[str, Param]:
             type=["null", "boolean"],
             title="Repair",
             description="Put right what someone changed by hand. Empty: as [evc] repair_drift says.",
+        ),
+    }
+
+
+def inference_params() -> dict[str, Param]:
+    """Everything that may be said of a run of inference."""
+    return {
+        "model": model(),
+        "tag": _optional(TAG_PATTERN, "The image's tag; empty, without digest: what is deployed there.", title="Tag"),
+        "digest": _optional(DIGEST_PATTERN, "The image's digest, 'sha256:...'.", title="Digest"),
+        "nodes": names("Only these nodes. Empty, with no group either: all on which it is deployed.", title="Nodes"),
+        "groups": names("Only the nodes of these groups.", GROUP_PATTERN, title="Groups"),
+        "input": _optional(
+            INPUT_PATTERN,
+            "What it looks at: a path on the node (file, folder, or a camera such as /dev/video0) or a URL; "
+            "empty: as the model does without.",
+            title="Input",
+        ),
+        "limit": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=2**53,
+            title="Limit",
+            description="How many frames or pictures at most; empty: all.",
+        ),
+        "timeout_s": Param(
+            600,
+            type="integer",
+            minimum=1,
+            maximum=86_400,
+            title="Time-out",
+            description="Seconds after which it is stopped; what it said until then is kept.",
         ),
     }

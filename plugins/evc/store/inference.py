@@ -7,6 +7,7 @@ written all or nothing, and one that was taken for dead writes nothing any more.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -49,6 +50,11 @@ class Run:
     finished_ts: int | None
     lines: int
     cursor: str | None
+
+    @property
+    def deadline_ts(self) -> int | None:
+        """When a single run's time is over; None where it has not begun, or runs continuously."""
+        return json.loads(self.cursor).get("more", {}).get("deadline_ts") if self.cursor else None
 
 
 def _run(row: RowMapping) -> Run:
