@@ -1,0 +1,248 @@
+"""A deployment that is interrupted anywhere and tried again ends as one that was not."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from evc.engine.client import Engine
+from evc.errors import ConnectionCut, ContainerFailed, EngineAway, NodeError
+from evc.rollout.node import Steps, Target
+from tests.rollout.nodes import RUNS, Images, containers, deploy, digests, quick_model, session_to
+from tests.servers.edge import EdgeFleet
+from tests.servers.edge_node import EdgeNode
+
+pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("fleet")]
+
+CHANGES = ("pull", "create", "start", "stop", "rename", "remove", "remove_image")
+"""What changes a node: a try is killed before and after each call of these."""
+UNHEALTHY = {"command": ["/bin/false"], "interval_s": 0.1, "retries": 1, "deadline_s": 20.0}
+
+
+@pytest.fixture
+def images(edge_fleet: EdgeFleet) -> Images:
+    return Images(edge_fleet)
+
+
+@pytest.fixture
+def node(clean_node: EdgeNode, edge_fleet: EdgeFleet) -> EdgeNode:
+    clean_node.trust(edge_fleet.registry)
+    return clean_node
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_at(moment: int) -> None:
+    """Let this process be killed at the given moment: before the first change is 0, after it 1, before the next 2."""
+    moments = iter(range(10**6))
+
+    def wrap(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def counted(self: Engine, *given: Any, **more: Any) -> Any:
+            if next(moments) == moment:
+                _die()
+            answer = await call(self, *given, **more)
+            if next(moments) == moment:
+                _die()
+            return answer
+
+        return counted
+
+    def wrap_stream(call: Callable[..., Any]) -> Callable[..., Any]:
+        async def counted(self: Engine, *given: Any, **more: Any) -> Any:
+            if next(moments) == moment:
+                _die()
+            async for message in call(self, *given, **more):
+                if message.get("status") == "Downloading" and next(moments) == moment:
+                    _die()
+                yield message
+
+        return counted
+
+    for name in CHANGES:
+        wrapped = wrap_stream if name == "pull" else wrap
+        setattr(Engine, name, wrapped(getattr(Engine, name)))
+
+
+def _try_once(node: EdgeNode, target: Target, moment: int) -> None:
+    _kill_at(moment)
+    with suppress(ContainerFailed):
+        deploy(node, target)
+
+
+def killed_at(node: EdgeNode, target: Target, moment: int) -> bool:
+    """Deploy in a process that is killed at ``moment``; False where it came to its end before."""
+    child = multiprocessing.get_context("fork").Process(target=_try_once, args=(node, target, moment))
+    child.start()
+    child.join(60)
+    assert child.exitcode in {0, -signal.SIGKILL}
+    return child.exitcode != 0
+
+
+def test_a_try_killed_before_or_after_any_change_is_finished_by_the_next(node: EdgeNode, images: Images) -> None:
+    moment, is_killed = 0, True
+    current = images.push()
+    deploy(node, images.target(current))
+    while is_killed:
+        previous, current = current, images.push()
+        target = images.target(current, previous_digest=previous.digest)
+        is_killed = killed_at(node, target, moment)
+        assert len([state for _, state in containers(node) if state == "running"]) <= 1
+        deploy(node, target)
+        assert containers(node) == [(current.digest, "running")], f"killed at {moment}"
+        assert digests(node) == {current.digest, previous.digest}, f"killed at {moment}"
+        moment += 1
+    assert moment > 12
+
+
+def test_a_try_killed_while_it_goes_back_is_finished_by_the_next(node: EdgeNode, images: Images) -> None:
+    good = images.push()
+    deploy(node, images.target(good))
+    moment, is_killed = 0, True
+    while is_killed:
+        target = images.target(images.push(), quick_model(health=UNHEALTHY))
+        is_killed = killed_at(node, target, moment)
+        with pytest.raises(ContainerFailed, match="runs again"):
+            deploy(node, target)
+        assert containers(node) == [(good.digest, "running")], f"killed at {moment}"
+        moment += 1
+    assert moment > 12
+
+
+def test_after_a_killed_try_that_was_bad_the_good_one_is_still_known(node: EdgeNode, images: Images) -> None:
+    good, better = images.push(), images.push()
+    deploy(node, images.target(good))
+    moment, is_killed = 0, True
+    while is_killed:
+        bad = images.target(images.push(), quick_model(health=UNHEALTHY))
+        is_killed = killed_at(node, bad, moment)
+        with pytest.raises(ContainerFailed, match=f"the previous container, {good.digest[:19]}, runs again"):
+            deploy(node, images.target(better, quick_model(health=UNHEALTHY)))
+        running = [digest for digest, state in containers(node) if state == "running"]
+        assert running == [good.digest], f"killed at {moment}"
+        moment += 1
+    deploy(node, images.target(better))
+    assert containers(node) == [(better.digest, "running")]
+
+
+# -- the link ----------------------------------------------------------------------------------------------------------
+
+
+async def _cut_in_mid_pull(node: EdgeNode, target: Target, *, fast: bool) -> float:
+    """Cut a node off as soon as bytes come; returns how long it took to find out, seconds."""
+    from evc.rollout.node import deploy_node
+
+    cut_at = 0.0
+
+    async def cut() -> None:
+        nonlocal cut_at
+        await asyncio.sleep(2)
+        await asyncio.to_thread(node.cut, fast=fast)
+        cut_at = time.monotonic()
+
+    # the same as in use, but a dead link is found out within 3 s instead of 45
+    async with session_to(node, keepalive_s=1) as session:
+        cutting = asyncio.create_task(cut())
+        with pytest.raises((ConnectionCut, EngineAway)) as caught:
+            await deploy_node(session, target)
+        await cutting
+    assert isinstance(caught.value, ConnectionCut)
+    return time.monotonic() - cut_at
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_node_cut_off_in_mid_pull_ends_right_when_it_is_back(node: EdgeNode, images: Images, fast: bool) -> None:
+    good, image = images.push(), images.push(size_mb=40)
+    deploy(node, images.target(good))
+    node.limit_rate(5_000_000)
+    assert asyncio.run(_cut_in_mid_pull(node, images.target(image), fast=fast)) < 15
+    assert containers(node) == [(good.digest, "running")]
+    node.restore()
+    node.limit_rate(None)
+    deploy(node, images.target(image))
+    assert containers(node) == [(image.digest, "running")]
+
+
+def test_two_pulls_of_one_image_transfer_it_once(node: EdgeNode, images: Images) -> None:
+    image = images.push(size_mb=20)
+    node.limit_rate(10_000_000)
+
+    async def both() -> None:
+        from evc.engine.account import node_auth
+        from evc.engine.client import connect
+        from evc.engine.pull import pull_image
+
+        async def one() -> None:
+            async with session_to(node) as session, connect(session) as engine:
+                auth = await node_auth(session, images.registry)
+                await pull_image(engine, image.reference(images.registry), auth)
+
+        await asyncio.gather(one(), one(), one())
+
+    counter = "/sys/class/net/eth0/statistics/rx_bytes"
+    before = int(node.run("cat", counter))
+    asyncio.run(both())
+    assert int(node.run("cat", counter)) - before < 1.5 * 20_000_000
+    assert image.digest in digests(node)
+
+
+def test_an_engine_that_is_killed_at_the_gate_is_no_verdict(node: EdgeNode, images: Images) -> None:
+    good = images.push()
+    deploy(node, images.target(good))
+    slow = images.target(images.push(), quick_model(health={"stable_s": 5.0, "deadline_s": 30.0}))
+
+    async def main() -> None:
+        from evc.rollout.node import deploy_node
+
+        at_gate = asyncio.Event()
+        steps = Steps(status=lambda status: at_gate.set() if status == "gate" else None)
+
+        async def kill() -> None:
+            await at_gate.wait()
+            await asyncio.sleep(1)
+            await asyncio.to_thread(node.kill_engine)
+
+        async with session_to(node) as session:
+            killing = asyncio.create_task(kill())
+            with pytest.raises(EngineAway):
+                await deploy_node(session, slow, steps)
+            await killing
+
+    try:
+        asyncio.run(main())
+    finally:
+        node.start_engine()
+    deploy(node, slow)
+    assert containers(node) == [(slow.image.digest, "running")]
+
+
+def test_a_power_cut_at_the_gate_is_no_verdict(node: EdgeNode, images: Images) -> None:
+    good = images.push()
+    deploy(node, images.target(good))
+    target = images.target(images.push("sync; " + RUNS), quick_model(health={"stable_s": 5.0, "deadline_s": 30.0}))
+
+    def power_off(status: str) -> None:
+        if status == "gate":
+            node.power_off()
+
+    async def main() -> None:
+        from evc.rollout.node import deploy_node
+
+        async with session_to(node, keepalive_s=1) as session:
+            with pytest.raises(NodeError) as caught:
+                await deploy_node(session, target, Steps(status=power_off))
+        assert not isinstance(caught.value, ContainerFailed)
+
+    asyncio.run(main())
+    node.start()
+    deploy(node, target)
+    assert containers(node) == [(target.image.digest, "running")]
