@@ -121,7 +121,7 @@ class RegistryServer:
             entries = []
             for digest, architecture in images.items():
                 path = f"/v2/{repository}/manifests/{digest}"
-                size = len(http.get(path, headers={"Accept": MANIFEST}).raise_for_status().content)
+                size = len(http.get(path, headers={"Accept": f"{MANIFEST}, {INDEX}"}).raise_for_status().content)
                 platform = {"os": "linux", "architecture": architecture}
                 entries.append({"mediaType": MANIFEST, "digest": digest, "size": size, "platform": platform})
             index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries, **more}
@@ -178,7 +178,7 @@ def _spawn(face: Face) -> subprocess.Popen[bytes]:
         raise RuntimeError(f"no docker-registry: install the Debian package {_PACKAGE!r}")
     with _log_file(face).open("ab") as log:
         return subprocess.Popen(
-            [binary, "serve", face.config_file.name],
+            ["setpriv", "--pdeathsig", "KILL", binary, "serve", face.config_file.name],  # a killed test leaves none
             cwd=face.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
