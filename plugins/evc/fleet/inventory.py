@@ -11,7 +11,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,13 @@ class Imported:
     problems: list[str] = field(default_factory=list)
 
 
-def render(nodes: Iterable[Node], logins: Mapping[str, Login], known_hosts_file: str) -> str:
+def render(
+    nodes: Iterable[Node],
+    logins: Mapping[str, Login],
+    known_hosts_file: str,
+    *,
+    only: Collection[str] | None = None,
+) -> str:
     """Return the text of ``hosts.ini``; with the file of :func:`openssh.known_hosts` it is all that ``ansible`` needs.
 
     A node whose way is broken (a jump node that is not registered, a circle, too long a chain) is left out, with a
@@ -59,12 +65,15 @@ def render(nodes: Iterable[Node], logins: Mapping[str, Login], known_hosts_file:
 
     :param logins: by ``conn_id``; a connection that is not in it gives neither user nor key
     :param known_hosts_file: absolute path
+    :param only: names of nodes that become hosts; the others are there for the way through jump nodes. None means all
     :raises InputError: a path that cannot be given to ssh
     """
     by_name = {node.name: node for node in sorted(nodes, key=lambda node: node.name)}
     lines: list[str] = []
     groups: dict[str, list[str]] = {}
     for node in by_name.values():
+        if only is not None and node.name not in only:
+            continue
         try:
             path = jump_path(node, by_name)
             openssh.check_length(path)
@@ -93,6 +102,7 @@ def _host_variables(
         "ansible_port": node.port,
         "ansible_user": node.user or login.user,
         "ansible_ssh_private_key_file": openssh.path_value(login.key_file) if login.key_file else None,
+        "ansible_ssh_executable": login.program if login.program != "ssh" else None,
         "ansible_ssh_common_args": shlex.join(arguments),
         "ansible_control_path": f"%(directory)s/{openssh.control_path(node, path)}",
         "evc_conn_id": node.conn_id,
@@ -132,6 +142,15 @@ def _character(one: str) -> str:
 def _escape(text: str) -> str:
     """Return ``text`` so that Ansible's templating yields it again, where it would take it for a template."""
     return text.replace("{", _BRACE) if any(opener in text for opener in _OPENERS) else text
+
+
+def untemplated(value: Any) -> Any:
+    """Return ``value``, lists and mappings included, so that Ansible's templating yields it as it is."""
+    if isinstance(value, str):
+        return _escape(value)
+    if isinstance(value, Mapping):
+        return {key: untemplated(one) for key, one in value.items()}
+    return [untemplated(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _unescape(text: str) -> str:

@@ -28,10 +28,14 @@ class Login:
 
     :param user: login name of the nodes that name none
     :param key_file: absolute path of the private key; None where the connection has none in a file
+    :param program: what is run in place of ``ssh``, absolute path: a wrapper that adds options of its own
+    :param is_batch: it asks nobody anything; a wrapper that answers for a password needs to be asked
     """
 
     user: str | None = None
     key_file: str | None = None
+    program: str = "ssh"
+    is_batch: bool = True
 
 
 def host_key_alias(name: str) -> str:
@@ -93,10 +97,9 @@ def proxy_command(path: Sequence[Node], logins: Mapping[str, Login], known_hosts
     for node in path:
         login = logins.get(node.conn_id, Login())
         argv = [
-            "ssh",
+            login.program,
             *options(node, login, known_hosts_file),
-            "-o",
-            "BatchMode=yes",
+            *(["-o", "BatchMode=yes"] if login.is_batch else []),
             "-o",
             f"ConnectTimeout={CONNECT_TIMEOUT_S}",
         ]
