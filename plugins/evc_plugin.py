@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from airflow.plugins_manager import AirflowPlugin
+
+from evc.hooks import pools
 
 
 class EvcPlugin(AirflowPlugin):
-    """Nothing is registered yet: operators and hooks are imported by the DAGs."""
+    """Operators and hooks are imported by the DAGs; here is what Airflow itself calls."""
 
     name = "evc"
+    listeners: ClassVar[list[Any]] = [pools]

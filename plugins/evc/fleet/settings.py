@@ -27,6 +27,8 @@ class Settings:
     :param playbooks_folder: Ansible playbooks; empty: ``playbooks`` beside the DAGs folder
     :param registry_folder: what ``evc registry init`` made, accounts included; empty: ``registry`` in the state folder
     :param repair_drift: reconcile_fleet puts right what someone changed by hand; off: it only shows it
+    :param drift_interval_s: how often reconcile_fleet looks at a node where nothing is to be done
+    :param pull_slots: how many nodes are deployed to at once: the size of the pool evc_pulls when the scheduler starts
     """
 
     state_folder: str = ""
@@ -42,6 +44,8 @@ class Settings:
     playbooks_folder: str = ""
     registry_folder: str = ""
     repair_drift: bool = False
+    drift_interval_s: int = 300
+    pull_slots: int = 8
 
 
 _BOUNDS = {
@@ -50,6 +54,8 @@ _BOUNDS = {
     "nodes_per_task": (1, 5000),
     "connect_timeout_s": (1, 300),
     "sweep_timeout_s": (1, 600),
+    "drift_interval_s": (30, 86400),
+    "pull_slots": (1, 1024),
     "spool_max_bytes": (1_000_000, 1_000_000_000_000),
 }
 

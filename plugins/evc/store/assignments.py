@@ -195,6 +195,15 @@ def record_met(connection: Connection, node_id: int, model: str, digest: str, co
     return connection.execute(statement.values({**values, "message": None})).rowcount > 0
 
 
+def unclaim_repair(connection: Connection, found: Assignment, status: str, message: str | None) -> None:
+    """Take the announcement of a repair back.
+
+    :param message: why it did not work; None: it may be tried again at once
+    """
+    statement = update(assignments).where(_key(found.node_id, found.model), assignments.c.status == REPAIRING)
+    connection.execute(statement.values(status=status, message=message))
+
+
 def is_contested(connection: Connection, node_id: int, model: str) -> bool:
     """Whether an unfinished roll-out has this node and model ahead of it, is at work there, or goes back."""
     return bool(connection.execute(select(_is_rolled_out(node_id, model))).scalar())

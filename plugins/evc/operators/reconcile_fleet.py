@@ -1,0 +1,44 @@
+"""What runs on the nodes, against what should."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, Context
+
+from evc.operators.dag_runs import is_over
+from evc.operators.refusal import one_line
+
+if TYPE_CHECKING:
+    from evc.hooks.reconcile import ReconcileHook
+
+
+class ReconcileFleetOperator(BaseOperator):
+    """Looks at every node that should run a model and is due, all of them in one event loop.
+
+    A node that is back gets the digest that a roll-out waits to bring; what someone changed by hand becomes an event
+    ``drift`` and, where wanted, is put right. Reads ``nodes``, ``groups`` and ``repair`` from the run's params.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._hook: ReconcileHook | None = None
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Return how many assignments were found how.
+
+        :raises AirflowFailException: a node or group that does not exist
+        """
+        from evc.hooks.reconcile import ReconcileHook
+
+        params = context["params"]
+        with one_line():
+            self._hook = ReconcileHook(self.log, params["repair"])
+            counts = self._hook.reconcile(params["nodes"] or [], params["groups"] or [], is_over)
+        self.log.info("%s", ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing was due")
+        return counts
+
+    def on_kill(self) -> None:
+        """End the work: the task was cancelled, or its worker shuts down."""
+        if self._hook:
+            self._hook.stop()

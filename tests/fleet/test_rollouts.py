@@ -1,0 +1,477 @@
+"""deploy_model on a real fleet: waves, gates, roll-back, nodes that do not answer, and what comes in between."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from evc.fleet.waves import WORKING
+from evc.hooks.deployment import DeploymentHook, Kind
+from evc.hooks.rollouts import RolloutHook, control_rollout
+from evc.operators import judge_wave, plan_rollout
+from evc.store.database import embedded_url, open_engine, upgrade
+from evc.store.nodes import store_node
+from tests.servers.airflow import DagRunner
+from tests.servers.edge import EdgeFleet
+from tests.servers.edge_node import EdgeNode
+
+pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("fleet")]
+
+MODEL_YAML = """\
+name: reid
+description: Stands for a model in tests
+task: reid
+version: "1.0"
+mode: continuous
+inputs: [camera]
+results:
+  - kind: track
+volumes:
+  - source: /etc/hostname
+    target: /node
+stop_grace_s: 0
+resources:
+  memory_bytes: 33554432
+  cpus: 0.1
+health:
+  stable_s: 0.5
+  deadline_s: 20
+"""
+
+
+class Fleet:
+    """The fleet as EVC knows it: registered, its registry trusted; and DAG runs in this process."""
+
+    def __init__(self, runner: DagRunner, fleet: EdgeFleet, nodes: list[EdgeNode]) -> None:
+        self.runner, self.fleet, self.nodes = runner, fleet, nodes
+
+    def rows(self, query: str) -> list[Any]:
+        """Return what the metrics database says."""
+        with sqlite3.connect(self.runner.state_folder / "metrics.db", timeout=30) as connection:
+            return connection.execute(query).fetchall()
+
+    def deploy(self, **conf: Any) -> dict[str, str]:
+        """Run deploy_model to its end; returns the states of its tasks."""
+        return self.runner.run("deploy_model", **{"model": "reid", **conf})
+
+    def statuses(self) -> list[str]:
+        """Return what became of each node in the last roll-out, by name."""
+        found = self.rows(
+            "SELECT rollout_nodes.status FROM rollout_nodes JOIN nodes ON nodes.id = node_id"
+            " WHERE rollout_id = (SELECT max(id) FROM rollouts) ORDER BY name"
+        )
+        return [status for (status,) in found]
+
+    def last(self) -> tuple[str, str]:
+        """Return status and message of the last roll-out."""
+        ((status, message),) = self.rows("SELECT status, message FROM rollouts ORDER BY id DESC LIMIT 1")
+        return status, message
+
+    def desired(self) -> list[tuple[str, str, str]]:
+        """Return node, digest and status of each assignment."""
+        return self.rows(
+            "SELECT name, digest, assignments.status FROM assignments JOIN nodes ON nodes.id = node_id ORDER BY name"
+        )
+
+    def engine(self) -> Engine:
+        """Return an engine on the metrics database."""
+        return open_engine(embedded_url(self.runner.state_folder))
+
+    def control(self, action: str) -> None:
+        """Do what `evc rollouts` and control_rollout do."""
+        with self.engine().begin() as connection:
+            control_rollout(connection, None, "reid", action, int(time.time()))
+
+    def reconcile(self, **conf: Any) -> str:
+        """Run reconcile_fleet to its end; returns the state of its task."""
+        return self.runner.run("reconcile_fleet", **conf)["reconcile"]
+
+    def push(self, tag: str, **more: Any) -> str:
+        """Push an image of the model; returns its digest."""
+        return self.fleet.push_image("reid", tag, **{"healthcheck": "true", **more})
+
+
+def running(node: EdgeNode) -> list[str]:
+    """Return the digests of the model's containers that run on a node, as its own engine says."""
+    with node.engine() as engine:
+        found = engine.containers.list(filters={"label": "evc.config"})
+        return [str(container.labels["evc.digest"]) for container in found]
+
+
+def states(tasks: dict[str, str], task: str) -> list[str]:
+    """Return the states of a task's instances."""
+    return [state for name, state in sorted(tasks.items()) if name.partition("[")[0] == task]
+
+
+@pytest.fixture
+def evc(dag_runner: DagRunner, edge_fleet: EdgeFleet, edge_nodes: list[EdgeNode], tmp_path: Path) -> Fleet:
+    registry = edge_fleet.registry
+    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
+    dag_runner.connection(
+        "evc_registry",
+        conn_type="docker",
+        host=registry.host,
+        port=registry.push.port,
+        login=registry.push.account.login,
+        password=registry.push.account.password,
+        extra={"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
+    )
+    dag_runner.setting("models_folder", str(tmp_path / "models"))
+    dag_runner.setting("connect_timeout_s", "2")
+    folder = tmp_path / "models" / "reid"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(MODEL_YAML)
+    (folder / "Dockerfile").write_text("FROM scratch\n")
+    dag_runner.state_folder.mkdir()
+    engine = open_engine(embedded_url(dag_runner.state_folder))
+    upgrade(engine)
+    with engine.begin() as connection:
+        for node in edge_nodes:
+            node.trust(registry)
+            store_node(connection, node.node(groups=("edge",)), 1_700_000_000)
+    engine.dispose()
+    return Fleet(dag_runner, edge_fleet, edge_nodes)
+
+
+# -- waves -----------------------------------------------------------------------------------------------------------
+
+
+def test_two_waves_over_three_nodes(evc: Fleet) -> None:
+    digest = evc.push("1.0", size_mb=2)
+    tasks = evc.deploy(tag="1.0", groups=["edge"], waves=[1, "100%"])
+    assert states(tasks, "wave_1.deploy") == ["success"]
+    assert states(tasks, "wave_2.deploy") == ["success"] * 2
+    assert [tasks[f"wave_{n}.gate"] for n in (1, 2, 3, 4, 5)] == ["success", "success", "skipped", "skipped", "skipped"]
+    assert (tasks["finish"], tasks["rollback.restore"]) == ("success", "skipped")
+    assert [running(node) for node in evc.nodes] == [[digest]] * 3
+    assert evc.statuses() == ["succeeded"] * 3
+    assert evc.last()[0] == "succeeded"
+    assert evc.desired() == [(node.name, digest, "running") for node in evc.nodes]
+    assert evc.rows("SELECT DISTINCT wave, bytes_done > 2000000, bytes_done = bytes_total FROM rollout_nodes") == [
+        (0, 1, 1),
+        (1, 1, 1),
+    ]
+
+    # the same again changes nothing: the containers are the same ones
+    before = evc.rows("SELECT container_id FROM assignments ORDER BY node_id")
+    assert evc.deploy(digest=digest)["finish"] == "success"
+    assert evc.rows("SELECT container_id FROM assignments ORDER BY node_id") == before
+
+
+# -- roll-back -------------------------------------------------------------------------------------------------------
+
+
+def test_an_unhealthy_canary_goes_back_and_stops_the_rest(evc: Fleet) -> None:
+    good = evc.push("1.0")
+    assert evc.deploy(tag="1.0", waves=["100%"])["finish"] == "success"
+    bad = evc.push("2.0", healthcheck="false")
+    tasks = evc.deploy(tag="2.0", waves=[1, "100%"])
+    assert states(tasks, "wave_1.deploy") == ["failed"]
+    assert (tasks["wave_1.gate"], tasks["wave_2.gate"], tasks["finish"]) == ("failed", "upstream_failed", "failed")
+    assert [running(node) for node in evc.nodes] == [[good]] * 3
+    assert evc.statuses() == ["failed", "aborted", "aborted"]
+    status, message = evc.last()
+    assert status == "rolled_back"
+    assert message == "wave 1: 0 of 1 succeeded, 1 failed: more than the error threshold of 10 %"
+    ((said,),) = evc.rows("SELECT message FROM rollout_nodes WHERE status = 'failed'")
+    assert "unhealthy" in said
+    assert evc.desired() == [(node.name, good, "running") for node in evc.nodes]
+    assert bad not in str(evc.desired())
+
+
+def test_nodes_that_succeeded_go_back_to_what_they_had(evc: Fleet) -> None:
+    good = evc.push("1.0")
+    # edge-1 has none before
+    assert evc.deploy(tag="1.0", nodes=["edge-2", "edge-3"], waves=["100%"])["finish"] == "success"
+    evc.push("2.0", healthcheck="! grep -q edge-3 /node")
+    tasks = evc.deploy(tag="2.0", waves=[1, "100%"])
+    assert states(tasks, "wave_1.deploy") == ["success"]
+    assert sorted(states(tasks, "wave_2.deploy")) == ["failed", "success"]
+    assert states(tasks, "rollback.restore") == ["success"] * 3
+    assert tasks["finish"] == "failed"
+    assert [running(node) for node in evc.nodes] == [[], [good], [good]]
+    assert evc.statuses() == ["rolled_back", "rolled_back", "failed"]
+    assert evc.last()[0] == "rolled_back"
+    assert evc.desired() == [("edge-2", good, "running"), ("edge-3", good, "running")]
+
+
+def test_a_node_that_is_cut_off_meanwhile_goes_back_when_it_answers(evc: Fleet) -> None:
+    good = evc.push("1.0")
+    assert evc.deploy(tag="1.0", nodes=["edge-2"], waves=["100%"])["finish"] == "success"
+    evc.push("2.0", healthcheck="! grep -q edge-3 /node")
+
+    def cut_off() -> bool:
+        if evc.statuses().count("failed") == 0:
+            return False
+        for node in evc.nodes[:2]:
+            node.cut(fast=True)
+        return True
+
+    with meanwhile(cut_off):
+        tasks = evc.deploy(tag="2.0", waves=["100%"])
+    assert sorted(states(tasks, "rollback.restore")) == ["skipped", "skipped", "success"]
+    assert evc.statuses() == ["pending", "pending", "failed"]
+    for node in evc.nodes[:2]:
+        node.restore()
+    assert evc.reconcile() == "success"
+    assert [running(node) for node in evc.nodes] == [[], [good], []]
+    assert evc.statuses() == ["rolled_back", "rolled_back", "failed"]
+    assert evc.desired() == [("edge-2", good, "running")]
+
+
+# -- nodes that do not answer ----------------------------------------------------------------------------------------
+
+
+def test_a_node_that_does_not_answer_is_pending_and_brought_when_it_is_back(evc: Fleet) -> None:
+    digest = evc.push("1.0")
+    evc.nodes[2].cut()
+    tasks = evc.deploy(tag="1.0", waves=["100%"], success_threshold=60)
+    assert sorted(states(tasks, "wave_1.deploy")) == ["skipped", "success", "success"]
+    assert (tasks["wave_1.gate"], tasks["finish"]) == ("success", "success")
+    assert evc.statuses() == ["succeeded", "succeeded", "pending"]
+    assert evc.desired()[2] == ("edge-3", digest, "pending")
+    assert evc.reconcile() == "success"
+    assert evc.statuses()[2] == "pending"
+    evc.nodes[2].restore()
+    assert evc.reconcile() == "success"
+    assert evc.statuses() == ["succeeded"] * 3
+    assert running(evc.nodes[2]) == [digest]
+    assert evc.desired()[2] == ("edge-3", digest, "running")
+
+
+def test_after_the_deadline_a_node_keeps_what_it_has(evc: Fleet) -> None:
+    good = evc.push("1.0")
+    assert evc.deploy(tag="1.0", waves=["100%"])["finish"] == "success"
+    evc.push("2.0")
+    evc.nodes[0].cut(fast=True)
+    tasks = evc.deploy(tag="2.0", nodes=["edge-1"], waves=["100%"], deadline="1s")
+    assert (tasks["wave_1.gate"], tasks["finish"]) == ("failed", "failed")
+    assert evc.statuses() == ["expired"]
+    assert evc.last()[0] == "failed"
+    assert "1 did not answer until the deadline" in evc.last()[1]
+    evc.nodes[0].restore()
+    assert evc.reconcile(nodes=["edge-1"]) == "success"
+    assert running(evc.nodes[0]) == [good]
+    assert evc.desired()[0] == ("edge-1", good, "running")
+
+
+def test_a_gate_waits_for_a_canary_that_does_not_answer(evc: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_wave, "WAIT_S", 1)
+    digest = evc.push("1.0")
+    evc.nodes[0].cut(fast=True)
+
+    def bring_back() -> bool:
+        if evc.statuses() != ["pending", "waiting"]:
+            return False
+        time.sleep(2)
+        assert evc.statuses() == ["pending", "waiting"]
+        evc.nodes[0].restore()
+        hook = DeploymentHook(logging.getLogger("tests"))
+        with evc.engine().begin() as connection:  # as when its task is cleared
+            connection.exec_driver_sql("UPDATE rollout_nodes SET status = 'waiting' WHERE status = 'pending'")
+        ((run_id,),) = evc.rows("SELECT run_id FROM rollouts")
+        assert hook.deploy(run_id, "edge-1", is_last_try=True).kind is Kind.DONE
+        return True
+
+    with meanwhile(bring_back):
+        tasks = evc.deploy(tag="1.0", nodes=["edge-1", "edge-2"], waves=[1, "100%"])
+    assert tasks["finish"] == "success"
+    assert [running(node) for node in evc.nodes[:2]] == [[digest]] * 2
+
+
+# -- one at a time; pause and abort ----------------------------------------------------------------------------------
+
+
+class meanwhile:  # noqa: N801  reads as what it is: a context manager
+    """Calls ``act`` again and again, in a thread, until it returns True; fails where that never came."""
+
+    def __init__(self, act: Callable[[], bool]) -> None:
+        self._act, self._over, self.done = act, threading.Event(), False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            while not self._over.is_set() and not self.done:
+                try:
+                    self.done = self._act()
+                except sqlite3.OperationalError:
+                    pass  # no roll-out yet
+                time.sleep(0.02)
+        except BaseException as error:  # noqa: BLE001  told in the test's own thread
+            self._error = error
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._error:
+            raise self._error
+        assert self.done or exception[0]
+
+
+def begin(evc: Fleet, run_id: str = "other", **given: Any) -> list[str]:
+    """Plan a roll-out as its DAG run would."""
+    params = {
+        "model": "reid", "tag": "1.0", "digest": None, "nodes": [], "groups": [], "waves": ["100%"],
+        "success_threshold": 90, "error_threshold": 10, "deadline": "1h", "approval": False, "if_busy": "refuse",
+    }  # fmt: skip
+    planned = RolloutHook(logging.getLogger("tests")).plan(run_id, {**params, **given}, lambda run_id: False)
+    assert isinstance(planned, list)
+    return planned
+
+
+def test_a_second_roll_out_is_refused_or_waits(evc: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = evc.push("1.0")
+    begin(evc)
+    monkeypatch.setattr(plan_rollout, "is_over", lambda run_id: False)
+    tasks = evc.deploy(tag="1.0")
+    assert (tasks["plan"], tasks["finish"]) == ("failed", "failed")
+    assert evc.rows("SELECT count(*) FROM rollouts") == [(1,)]
+    assert [running(node) for node in evc.nodes] == [[]] * 3
+
+    monkeypatch.setattr(plan_rollout, "WAIT_S", 1)
+    begun = time.monotonic()
+
+    def end_the_other() -> bool:
+        if time.monotonic() - begun < 4:
+            return False
+        evc.control("abort")
+        return True
+
+    with meanwhile(end_the_other):
+        tasks = evc.deploy(tag="1.0", if_busy="wait", nodes=["edge-1"])
+    assert tasks["finish"] == "success"
+    assert running(evc.nodes[0]) == [digest]
+    assert evc.rows("SELECT status FROM rollouts ORDER BY id") == [("aborted",), ("succeeded",)]
+
+
+def test_a_roll_out_whose_run_is_gone_blocks_nobody(evc: Fleet) -> None:
+    evc.push("1.0")
+    begin(evc)
+    assert evc.deploy(tag="1.0", nodes=["edge-1"])["finish"] == "success"
+    assert evc.rows("SELECT status FROM rollouts ORDER BY id") == [("aborted",), ("succeeded",)]
+    begin(evc, "gone")
+    assert evc.reconcile() == "success"
+    assert evc.last() == ("aborted", "its DAG run ended without closing it")
+
+
+def test_an_abort_keeps_what_is_done_and_starts_nothing_more(evc: Fleet) -> None:
+    digest = evc.push("1.0")
+
+    def abort() -> bool:
+        if "succeeded" not in evc.statuses():
+            return False
+        evc.control("abort")
+        return True
+
+    with meanwhile(abort):
+        tasks = evc.deploy(tag="1.0", waves=[1, "100%"])
+    assert (tasks["wave_1.gate"], tasks["finish"]) == ("failed", "failed")
+    assert evc.statuses() == ["succeeded", "aborted", "aborted"]
+    assert [running(node) for node in evc.nodes] == [[digest], [], []]
+    assert evc.last() == ("aborted", "aborted by request")
+    assert evc.desired() == [("edge-1", digest, "running")]
+
+
+def test_a_pause_starts_nothing_until_it_is_over(evc: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_wave, "WAIT_S", 1)
+    digest = evc.push("1.0")
+
+    def pause() -> bool:
+        if "succeeded" not in evc.statuses():
+            return False
+        evc.control("pause")
+        time.sleep(4)
+        assert evc.statuses() == ["succeeded", "waiting", "waiting"]
+        assert [running(node) for node in evc.nodes] == [[digest], [], []]
+        evc.control("resume")
+        return True
+
+    with meanwhile(pause):
+        tasks = evc.deploy(tag="1.0", waves=[1, "100%"])
+    assert tasks["finish"] == "success"
+    assert [running(node) for node in evc.nodes] == [[digest]] * 3
+
+
+# -- drift -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_someone_changed_by_hand_is_shown_once_and_put_right_on_demand(evc: Fleet) -> None:
+    digest = evc.push("1.0")
+    assert evc.deploy(tag="1.0", waves=["100%"])["finish"] == "success"
+    with evc.nodes[0].engine() as engine:
+        engine.containers.list(filters={"label": "evc.config"})[0].remove(force=True)
+    with evc.nodes[1].engine() as engine:
+        engine.containers.list(filters={"label": "evc.config"})[0].stop(timeout=0)
+    for _ in range(2):
+        assert evc.reconcile(groups=["edge"]) == "success"
+    assert [status for _, _, status in evc.desired()] == ["drifted", "drifted", "running"]
+    events = evc.rows("SELECT name, message FROM node_events JOIN nodes ON nodes.id = node_id WHERE kind = 'drift'")
+    wanted = f"reid: {digest[:19]} is wanted, "
+    assert sorted(events) == [("edge-1", f"{wanted}no container is there"), ("edge-2", f"{wanted}it is exited")]
+    assert [running(node) for node in evc.nodes] == [[], [], [digest]]
+
+    assert evc.reconcile(groups=["edge"], repair=True) == "success"
+    assert [running(node) for node in evc.nodes] == [[digest]] * 3
+    assert [status for _, _, status in evc.desired()] == ["running"] * 3
+    assert evc.rows("SELECT count(*) FROM node_events WHERE kind = 'drift_repaired'") == [(2,)]
+    assert evc.rows("SELECT count(*) FROM node_events WHERE kind = 'drift'") == [(2,)]
+
+
+# -- a task that is killed -------------------------------------------------------------------------------------------
+
+
+def _deploy(run_id: str, name: str) -> None:
+    DeploymentHook(logging.getLogger("tests")).deploy(run_id, name, is_last_try=False)
+
+
+@pytest.mark.parametrize("stage", ["preflight", "pulling", "starting", "gate"])
+def test_a_task_killed_at_any_stage_ends_the_same_after_a_retry(evc: Fleet, stage: str) -> None:
+    assert stage in WORKING
+    evc.push("1.0")
+    assert evc.deploy(tag="1.0", nodes=["edge-1"], waves=["100%"])["finish"] == "success"
+    digest = evc.push("2.0", size_mb=8)
+    evc.nodes[0].limit_rate(4_000_000)
+    assert begin(evc, tag="2.0", nodes=["edge-1"]) == ["edge-1"]
+    process = multiprocessing.get_context("fork").Process(target=_deploy, args=("other", "edge-1"))
+    process.start()
+    deadline = time.monotonic() + 60
+    while evc.statuses() != [stage]:
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    assert evc.statuses() == [stage]
+
+    turn = DeploymentHook(logging.getLogger("tests")).deploy("other", "edge-1", is_last_try=True)
+    assert turn.kind is Kind.DONE
+    assert running(evc.nodes[0]) == [digest]
+    with evc.nodes[0].engine() as engine:
+        assert len(engine.containers.list(all=True)) == 1
+    assert RolloutHook(logging.getLogger("tests")).finish("other").endswith("succeeded: 1 succeeded")
+    assert evc.desired() == [("edge-1", digest, "running")]
+
+
+def test_a_task_that_runs_after_the_end_changes_nothing(evc: Fleet) -> None:
+    evc.push("1.0")
+    begin(evc, nodes=["edge-1"])
+    evc.control("abort")
+    turn = DeploymentHook(logging.getLogger("tests")).deploy("other", "edge-1", is_last_try=False)
+    assert turn.kind is Kind.SKIP
+    assert turn.message.endswith("has ended: aborted by request; trigger deploy_model anew")
+    assert running(evc.nodes[0]) == []
