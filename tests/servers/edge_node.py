@@ -24,7 +24,8 @@ from tests.servers.registry import Registry
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 _READY_TIMEOUT_S = 60
-_NODE_FOLDER = "/edge"
+_FILLER = "/var/lib/docker/filler"
+_DISK_METADATA_BYTES = 8 << 20  # a file system needs some for a large file, too
 
 
 class EdgeNode:
@@ -230,7 +231,7 @@ class EdgeNode:
             self.start()
         self.restore()
         self.limit_rate(None)
-        self.run("rm", "-rf", "/etc/docker/certs.d", "/root/.docker", "/var/lib/docker/filler")
+        self.run("rm", "-rf", "/etc/docker/certs.d", "/root/.docker", _FILLER)
         if not self._engine_runs():
             self.start_engine()
         with self.engine() as client:
@@ -272,17 +273,19 @@ class EdgeNode:
 
     def fill_disk(self, leave_bytes: int = 0) -> None:
         """Fill the disk of its engine up to ``leave_bytes``."""
-        free = int(self.run("stat", "-f", "-c", "%a %S", "/var/lib/docker").split()[0])
-        block = int(self.run("stat", "-f", "-c", "%a %S", "/var/lib/docker").split()[1])
-        size = free * block - leave_bytes
-        self.run("sh", "-c", f"rm -f /var/lib/docker/filler; fallocate -l {size} /var/lib/docker/filler")
+        self.free_disk()
+        blocks, block_bytes = self.run("stat", "-f", "-c", "%a %S", "/var/lib/docker").split()
+        size = int(blocks) * int(block_bytes) - leave_bytes
+        at_once = max(size - _DISK_METADATA_BYTES, 1)
+        fill = f"fallocate -l {at_once} {_FILLER}; head -c {size - at_once} /dev/zero >>{_FILLER} 2>/dev/null"
+        self.run("sh", "-c", f"{fill}; sync")
 
     def free_disk(self) -> None:
         """Take back :meth:`fill_disk`."""
-        self.run("rm", "-f", "/var/lib/docker/filler")
+        self.run("rm", "-f", _FILLER)
 
 
 def log_tail(file: Path, max_lines: int) -> str:
     """Return the last lines of a log, and which log it is."""
-    lines = file.read_text(errors="replace").splitlines()[-max_lines:]
+    lines = [line[:400] for line in file.read_text(errors="replace").splitlines()[-max_lines:]]
     return "\n".join([f"--- {file.parent.name} {file.name}", *lines])

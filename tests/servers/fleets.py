@@ -6,7 +6,7 @@ Tests that use it bear the mark ``fleet`` by themselves, and one test process ru
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,12 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the ends of the fleet's logs where a test failed."""
     report = yield
     fleet = item.session.stash.get(_FLEET, None)
     if report.failed and fleet is not None and "edge_fleet" in getattr(item, "fixturenames", ()):
-        report.sections.append(("edge fleet", fleet.logs(max_lines=20)))
+        report.sections.append(("edge fleet", fleet.logs(max_lines=10)))
     return report
 
 

@@ -61,10 +61,15 @@ class RegistryServer:
 
     def stop(self) -> None:
         """End both by their pids; what is stored stays."""
-        for process in self.processes.values():
+        for face in self.faces:
+            self.stop_one(face)
+
+    def stop_one(self, face: Face) -> None:
+        """End one of them."""
+        process = self.processes.pop(face.name, None)
+        if process:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        self.processes.clear()
 
     def restart(self) -> None:
         """Stop, and start again."""

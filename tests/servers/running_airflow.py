@@ -23,6 +23,7 @@ from demo.api import Api, NotFound
 from demo.process import Process, family
 from demo.state import State
 from evc.store.database import embedded_url, open_engine, upgrade
+from tests.servers.edge import EdgeFleet
 
 _TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")
 ENDED = {"success", "failed"}
@@ -134,3 +135,23 @@ def _is_parsed(api: Api, dag_id: str) -> bool:
         api.get(f"/api/v2/dags/{dag_id}")
         return True
     return False
+
+
+def fleet_environment(fleet: EdgeFleet, models: Path) -> dict[str, str]:
+    """Return the variables by which an Airflow knows a fleet: logins, registry, accounts, model sources."""
+    registry = fleet.registry
+    connection = {
+        "conn_type": "http",
+        "host": registry.host,
+        "port": registry.push.port,
+        "login": registry.push.account.login,
+        "password": registry.push.account.password,
+        "extra": {"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
+    }
+    nodes = {"conn_type": "ssh", "login": "root", "extra": {"key_file": str(fleet.key_file)}}
+    return {
+        "AIRFLOW_CONN_EVC_REGISTRY": json.dumps(connection),
+        "AIRFLOW_CONN_EVC_NODES": json.dumps(nodes),
+        "AIRFLOW__EVC__REGISTRY_FOLDER": str(registry.folder),
+        "AIRFLOW__EVC__MODELS_FOLDER": str(models),
+    }
