@@ -10,6 +10,7 @@ postgresql          initdb
 busybox-static      busybox
 docker.io           dockerd
 docker-registry     docker-registry
+openssl             openssl
 mmdebstrap          mmdebstrap
 e2fsprogs           mkfs.ext4
 iproute2            tc

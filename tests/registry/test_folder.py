@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_the_first_run_makes_everything_closed_to_others(folder: RegistryFolder)
         "host": "registry.example.org",
         "port": 5000,
         "login": "evc",
-        "extra": {"ca_path": str(folder.ca_file), "pull_address": "registry.example.org:5001"},
+        "extra": {"ca_path": str(folder.ca_file), "pull_address": "registry.example.org:5001", "pull_port": 5001},
     }
     assert folder.read_write.accounts.logins() == ["evc"]
     assert folder.read_write.accounts.knows("evc", password)
@@ -183,6 +184,45 @@ def test_what_was_lost_is_made_again_but_for_the_authoritys_key(folder: Registry
     folder.init(Wanted(names=NAMES))
     assert set(contents(folder)) == set(FILES)
     assert folder.init(Wanted(names=NAMES)).done == []
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nobody catches it."""
+
+
+@pytest.mark.parametrize("files", range(12))
+@pytest.mark.parametrize("is_new", [True, False])
+def test_killed_before_any_of_its_files_the_next_run_completes_it(
+    folder: RegistryFolder, files: int, is_new: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_new:
+        folder.init(Wanted(names=NAMES))
+    wanted = Wanted(names=["new.example.org", *NAMES], port=6000, pull_port=6001, new_password=True)
+    left = [files]
+    replace = Path.replace
+
+    def until(path: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return replace(path, target)
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(Path, "replace", until)
+        folder.init(wanted)
+    folder.init(Wanted(names=wanted.names, port=6000, pull_port=6001))
+    connection = folder.connection()
+    assert connection
+    assert folder.read_write.accounts.knows("evc", connection["password"])
+    assert (connection["host"], connection["port"]) == ("new.example.org", 6000)
+    assert connection["extra"]["pull_address"] == "new.example.org:6001"
+    server = folder.authority.server()
+    assert server
+    assert server.names == tuple(wanted.names)
+    assert (folder.read_write.port(), folder.pull_only.port()) == (6000, 6001)
+    assert folder.init(Wanted()).done == []
+    unfinished = [path for path in folder.path.iterdir() if path.name.endswith(".new")]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in unfinished)
 
 
 def test_an_open_key_of_the_authority_is_closed(folder: RegistryFolder) -> None:

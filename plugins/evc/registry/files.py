@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evc.errors import InputError
@@ -32,27 +31,28 @@ def locked(path: Path) -> Iterator[None]:
 def replace_file(path: Path, content: str | bytes, mode: int = 0o600) -> None:
     """Put ``content`` in place of ``path``: who reads it sees the old file or the new one, also after a power cut.
 
-    Owner, group and mode of a file that is replaced are kept: an administrator set them so that the registry may read
-    it. Its time of modification always moves on, by which the registry knows that it has to read it again.
+    Call it under a lock. Owner, group and mode of a file that is replaced are kept: an administrator set them so that
+    the registry may read it. Its time of modification always moves on, by which the registry knows that it has to read
+    it again.
 
     :param mode: of a file that is new
     :raises InputError: the folder may not be written, or the group can't be kept
     """
     data = content.encode() if isinstance(content, str) else content
+    new = path.with_name(f".{path.name}.new")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # 0600
-    except OSError as error:
-        raise _not_writable(path.parent, error) from None
-    try:
+        new.unlink(missing_ok=True)  # of a process that was killed
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            _become(file.fileno(), path, mode)
             file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
+            _become(handle, path, mode)
+            os.fsync(handle)
+        new.replace(path)
         _sync(path.parent)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         raise _not_writable(path, error) from None
 
 

@@ -192,7 +192,7 @@ class RegistryFolder:
             self._keep_authority(work, now)
             certificate = self._keep_certificate(work, names, wanted.renew, now)
             self._keep_faces(work, ports)
-            self._keep_account(work, addresses, wanted.new_password)
+            self._keep_account(work, addresses, ports[1], wanted.new_password)
         return Made(*addresses, certificate, work.done, work.restart)
 
     # -- what is wanted --------------------------------------------------------------------------------------------
@@ -224,10 +224,9 @@ class RegistryFolder:
     def _pull_address(self, wanted: Wanted, names: Sequence[str], ports: tuple[int, int]) -> str:
         if wanted.pull_address is not None:
             return _check_address("--pull-address", wanted.pull_address, names)
-        present = (self.connection() or {}).get("extra", {}).get("pull_address")
-        certificate = self.authority.server()
-        usual_before = f"{certificate.names[0]}:{self.pull_only.port()}" if certificate else None
-        if present is None or present == usual_before:
+        connection = self.connection() or {"extra": {}}
+        present, pull_port = (connection["extra"].get(key) for key in ("pull_address", "pull_port"))
+        if present is None or present == f"{connection.get('host')}:{pull_port}":
             return f"{names[0]}:{ports[1]}"
         # someone gave another one once: nodes reach the registry by it
         return _check_address(f"{self.connection_file}: pull_address", str(present), names)
@@ -290,7 +289,7 @@ class RegistryFolder:
             kept = "" if former is None else f"; the former one is {face.config_file.name}.previous"
             work.done.append(f"made the {face.name} face's configuration, port {port}: {face.config_file}{kept}")
 
-    def _keep_account(self, work: _Work, addresses: tuple[str, str], renew: bool) -> None:
+    def _keep_account(self, work: _Work, addresses: tuple[str, str], pull_port: int, renew: bool) -> None:
         """Let the connection's file and the read-write face's accounts agree."""
         present = self.connection() or {}
         login, password = present.get("login", LOGIN), present.get("password")
@@ -298,7 +297,9 @@ class RegistryFolder:
         if renew or not password or not accounts.knows(login, password):
             password = accounts.grant(login)
             work.done.append(f"made a password for the read-write account {login}")
-        extra = {**present.get("extra", {}), "ca_path": str(self.ca_file.absolute()), "pull_address": addresses[1]}
+        # pull_port only tells the next run whether pull_address is a person's choice
+        extra = {"ca_path": str(self.ca_file.absolute()), "pull_address": addresses[1], "pull_port": pull_port}
+        extra = {**present.get("extra", {}), **extra}
         wanted = {**present, **_connection(addresses[0], login, str(password)), "extra": extra}
         if wanted != present:
             replace_file(self.connection_file, json.dumps(wanted, indent=2) + "\n")
