@@ -1,0 +1,248 @@
+"""Figure 7: a roll-out to eight nodes, beside `docker pull` by hand on the same nodes, and beside run_model.yaml."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+import yaml
+
+from bench.child import PROJECT, BenchError, wait_for
+from bench.cpu import tree_cpu_s
+from bench.stage import Stage
+from bench.table import Section, below
+from demo import airflow
+from demo.api import Api, NotFound
+from demo.state import DemoError, State
+from evc.engine.account import node_auth
+from evc.engine.client import connect
+from evc.engine.pull import pull_image
+from evc.ssh.credentials import load_credentials
+from evc.ssh.session import open_session
+from evc.store.database import embedded_url, open_engine, upgrade
+from tests.servers.edge import EdgeFleet, running_fleet
+from tests.servers.edge_node import EdgeNode
+from tests.servers.running_airflow import fleet_environment
+
+NODES, QUICK_NODES = 8, 2
+RUNS, QUICK_RUNS = 3, 1
+SIZE_MB, QUICK_SIZE_MB = 60, 10
+FIXED_S = 10.0
+MODEL = "bench"
+TAG = "1.0"
+_SPEC = {
+    "name": MODEL,
+    "description": "Stands for a model of this size; does nothing.",
+    "task": "bench",
+    "version": TAG,
+    "mode": "continuous",
+    "inputs": ["camera"],
+    "results": [{"kind": "nothing"}],
+    "health": {"stable_s": 0},
+    "stop_grace_s": 0,
+}
+_SCRIPT = "trap 'exit 0' TERM; while :; do sleep 1; done"
+
+
+def measure(stage: Stage) -> Section:
+    """Roll out, pull by hand and run the playbook in turn, each on nodes without the image; print medians."""
+    count = QUICK_NODES if stage.quick else NODES
+    section = Section(f"7. A roll-out to {count} nodes")
+    with contextlib.redirect_stdout(sys.stderr), running_fleet(nodes=count) as fleet:
+        try:
+            with _running(fleet, stage.new_folder()) as bench:
+                _measure(section, bench, QUICK_RUNS if stage.quick else RUNS, stage.quick)
+        except DemoError as error:
+            raise BenchError(str(error)) from None
+    return section
+
+
+class _Bench:
+    """A fleet, an Airflow that knows it, and one image in the fleet's registry."""
+
+    def __init__(self, fleet: EdgeFleet, api: Api, pid: int, state: State) -> None:
+        self.fleet, self.api, self.pid, self.state = fleet, api, pid, state
+        self.nodes: Sequence[EdgeNode] = [fleet.nodes[name] for name in sorted(fleet.nodes)]
+        self.reference = f"{fleet.registry.address(fleet.registry.pull)}/{MODEL}:{TAG}"
+
+    def clean(self) -> None:
+        """Take the image and its containers from every node."""
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(EdgeNode.clean, self.nodes))
+
+    def run_dag(self, dag_id: str, conf: dict[str, object]) -> float:
+        """Trigger a run; return the seconds until it had succeeded."""
+        begun = time.monotonic()
+        run_id = self.api.trigger(dag_id, conf)
+
+        def ended() -> str | None:
+            state = self.api.run_state(dag_id, run_id)
+            return state if state in {"success", "failed"} else None
+
+        if wait_for(dag_id, ended, 600, every_s=0.25) == "failed":
+            raise BenchError(f"{dag_id} failed:\n{self.api.failure(dag_id, run_id)}")
+        return time.monotonic() - begun
+
+    def task_instances(self) -> int:
+        """Return how many tasks of deploy_model have run in all."""
+        path = f"/api/v2/dags/deploy_model/dagRuns/{quote('~')}/taskInstances?state=success&limit=1"
+        return int(self.api.get(path)["total_entries"])
+
+
+# -- ours, the peer, the playbook, the floor ---------------------------------------------------------------------------
+
+
+def _measure(section: Section, bench: _Bench, runs: int, quick: bool) -> None:
+    names = [node.name for node in bench.nodes]
+    bench.fleet.push_image(MODEL, TAG, script=_SCRIPT, size_mb=QUICK_SIZE_MB if quick else SIZE_MB)
+    conf: dict[str, object] = {"model": MODEL, "tag": TAG, "nodes": list(names), "waves": ["100%"]}
+    bench.clean()
+    bench.run_dag("deploy_model", conf)  # caches are warm after that
+    before = tree_cpu_s(bench.pid)
+    begun = time.monotonic()
+    time.sleep(5 if quick else 20)
+    idle = (tree_cpu_s(bench.pid) - before) / (time.monotonic() - begun)
+    deploys, cpus, pulls, playbooks, floors = [], [], [], [], []
+    for _ in range(runs):
+        bench.clean()
+        used = tree_cpu_s(bench.pid)
+        seconds = bench.run_dag("deploy_model", conf)
+        deploys.append(seconds)
+        cpus.append((tree_cpu_s(bench.pid) - used - idle * seconds) / len(names))
+        pulls.append(_timed(bench, lambda: _pull_by_hand(bench)))
+        playbooks.append(_timed(bench, lambda: _run_playbook(bench)))
+        bench.clean()
+        floors.append(_bare_pulls_cpu_s(bench) / len(names))
+    _report(section, deploys, cpus, pulls, playbooks, floors)
+    section.remarks += [
+        f"medians of {runs}; an image of {QUICK_SIZE_MB if quick else SIZE_MB} MB that does not compress; registry, the"
+        f" engines of all {len(names)} nodes and Airflow share the cores of this machine",
+        "control side: all processes of Airflow (SQLite, LocalExecutor), less what they use anyway; for a whole run,"
+        " its plan, gate and end included, divided by the nodes",
+        "docker pull: ssh and docker's own client on each node, all at once, nothing else",
+        "floor: SSH login and the pull through the Engine API in one process, no Airflow, no database, no container",
+    ]
+
+
+def _report(
+    section: Section,
+    deploys: list[float],
+    cpus: list[float],
+    pulls: list[float],
+    playbooks: list[float],
+    floors: list[float],
+) -> None:
+    ours, cpu, pull = statistics.median(deploys), statistics.median(cpus), statistics.median(pulls)
+    playbook, floor = statistics.median(playbooks), statistics.median(floors)
+    section.add(
+        "deploy_model, from the trigger to the end of the run", ours, "s", goal=below(1.3 * pull + FIXED_S, ours)
+    )
+    section.add("peer: docker pull by hand on the same nodes, side by side", pull, "s", pull / ours)
+    section.add("peer: run_model.yaml by hand on the same nodes", playbook, "s", playbook / ours)
+    section.add("control side, per deployed node", cpu, "s CPU", goal=below(0.5, cpu, "s"))
+    section.add("floor: bare SSH and Engine API, the pull alone", floor, "s CPU", floor / cpu)
+
+
+def _timed(bench: _Bench, work: Callable[[], None]) -> float:
+    bench.clean()
+    begun = time.monotonic()
+    work()
+    return time.monotonic() - begun
+
+
+def _pull_by_hand(bench: _Bench) -> None:
+    commands = [
+        [
+            *("ssh", "-i", str(bench.fleet.key_file), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"),
+            *("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", f"root@{node.address}"),
+            f"docker pull --quiet {bench.reference}",
+        ]
+        for node in bench.nodes
+    ]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for command in commands]
+    for process in started:
+        _, said = process.communicate(timeout=600)
+        if process.returncode:
+            raise BenchError(f"docker pull by hand: {said.decode(errors='replace')}")
+
+
+def _run_playbook(bench: _Bench) -> None:
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    given = {"image": bench.reference, "model": MODEL, "timeout_s": 2}
+    command = [ansible, "-i", bench.state.hosts_ini, "-f", str(len(bench.nodes)), PROJECT / "playbooks/run_model.yaml"]
+    environment = {**os.environ, "ANSIBLE_LOCALHOST_WARNING": "False"}
+    done = subprocess.run(
+        [*map(str, command), "-e", json.dumps(given)], capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        raise BenchError(f"run_model.yaml: {(done.stdout + done.stderr)[-2000:]}")
+
+
+def _bare_pulls_cpu_s(bench: _Bench) -> float:
+    credentials = load_credentials("bench", login="root", key_file=str(bench.fleet.key_file))
+    exchanges = asyncio.Semaphore(20)
+    pull_address = bench.fleet.registry.address(bench.fleet.registry.pull)
+
+    async def pull(node: EdgeNode) -> None:
+        session = await open_session(node.node(), credentials, timeout_s=20, exchanges=exchanges)
+        try:
+            auth = await node_auth(session, pull_address)
+            async with connect(session) as engine:
+                await pull_image(engine, bench.reference, auth)
+        finally:
+            await session.close()
+
+    async def pull_all() -> None:
+        await asyncio.gather(*map(pull, bench.nodes))
+
+    before = time.process_time()
+    asyncio.run(pull_all())
+    return time.process_time() - before
+
+
+# -- set-up ------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _running(fleet: EdgeFleet, folder: Path) -> Iterator[_Bench]:
+    state = State(folder)
+    state.make_folders()
+    model = folder / "models" / MODEL
+    model.mkdir(parents=True)
+    (model / "model.yaml").write_text(yaml.safe_dump(_SPEC))
+    engine = open_engine(embedded_url(state.folder))
+    upgrade(engine)
+    engine.dispose()
+    try:
+        api = airflow.start_airflow(
+            state, {**fleet_environment(fleet, folder / "models"), "AIRFLOW__CORE__PARALLELISM": "8"}
+        )
+        started = state.started(airflow.PART)
+        assert started
+        bench = _Bench(fleet, api, started.pid, state)
+        for dag_id in ("register_node", "deploy_model"):
+            wait_for(f"DAG {dag_id}", lambda dag_id=dag_id: _parsed(api, dag_id), 120)
+            api.unpause(dag_id)
+        for node in bench.nodes:
+            bench.run_dag("register_node", {"name": node.name, "host": node.address, "host_key": node.host_key})
+        yield bench
+    finally:
+        state.stop(airflow.PART)
+
+
+def _parsed(api: Api, dag_id: str) -> bool | None:
+    try:
+        api.get(f"/api/v2/dags/{dag_id}")
+    except NotFound:
+        return None
+    return True
