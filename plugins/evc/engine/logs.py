@@ -50,8 +50,8 @@ class Place:
 
     :param ts_ns: of the last line
     :param same: how many lines of that time were read
-    :param started_at: when the container had last been started, as the engine tells it
-    :param clock_s: the node's clock minus ours then
+    :param started_at: when the container had last been started, as the engine told when all was read
+    :param clock_s: the node's clock minus ours then; None: all was never read
     """
 
     ts_ns: int
@@ -135,6 +135,7 @@ class ContainerLog:
         self, engine: Engine, container: str, place: Place | None, *, started_at: str = "", clock_s: float | None = None
     ) -> None:
         self._engine, self._container, self._started_at, self._clock_s = engine, container, started_at, clock_s
+        self._before = place
         self.place = place
         self.lost = False
 
@@ -147,28 +148,30 @@ class ContainerLog:
         async for lines in self._from(await self._found(), follow=True):
             yield lines
 
-    async def read(self, *, ended: bool) -> AsyncGenerator[list[LogLine], None]:
+    async def read(self, *, ended: bool, whole: bool | None = None) -> AsyncGenerator[list[LogLine], None]:
         """Yield what is there now: of stdout new lines, of stderr those since about the place.
 
         :param ended: the container does not run: a last line without its end is complete
+        :param whole: whether to look the place up in the whole log; None: where the clock may have been set back
         :raises EngineError: the engine refused, or its answer is no log
         :raises ConnectionCut: the way to the node ended
         """
         skip = _Skip(self.place)
         since_ns = max(self.place.ts_ns - CLOCK_SLACK_S * _SECOND_NS, 0) if self.place else 0
-        if not self._clock_was_behind():
+        if not (self._clock_was_behind() if whole is None else whole):
             async for lines in self._from(skip, since_ns=since_ns, ended=ended):
                 yield lines
         if skip.is_waiting:  # the place was not found, or not looked for
             async for lines in self._from(await self._found(), ended=ended):
                 yield lines
+        self._settle()
 
     def _clock_was_behind(self) -> bool:
         """Whether there may be new lines with times from before the place."""
         place = self.place
         if place is None:
             return False
-        if self._clock_s is not None and place.clock_s is not None and self._clock_s < place.clock_s - CLOCK_SLACK_S:
+        if place.clock_s is None or self._clock_s is None or self._clock_s < place.clock_s - CLOCK_SLACK_S:
             return True
         if self._started_at in ("", place.started_at):
             return False
@@ -219,7 +222,19 @@ class ContainerLog:
             if not line.is_stderr:
                 same = place.same + 1 if place and line.ts_ns == place.ts_ns else 1
                 place = Place(line.ts_ns, same)
-        if place is not None:
+        if place is not None and self._before is not None:
+            # what is not read yet may hold a step of the clock: until all is read the old times count
+            place = replace(place, started_at=self._before.started_at, clock_s=self._before.clock_s)
+        self.place = place
+
+    def _settle(self) -> None:
+        """All is read: from here on these are the times to compare with."""
+        place, before = self.place, self._before
+        if place is None:
+            return
+        told = (self._clock_s, place.clock_s)
+        drifted = None in told or abs((told[0] or 0) - (told[1] or 0)) > 1
+        if place != before or drifted or place.started_at != self._started_at:
             self.place = replace(place, started_at=self._started_at, clock_s=self._clock_s)
 
 

@@ -170,7 +170,7 @@ class Collector:
         is_complete = await self._take(source, ledger, ended=not is_running)
         ended = is_complete and not is_running
         columns = _columns(state, ended=ended)
-        if ledger.waiting or (ended != (run.finished_ts is not None)):
+        if ledger.is_ahead or ended != (run.finished_ts is not None):
             await self._store(ledger, columns)
         self._tell(f"{node.name}/{run.model}", run, ledger, is_lost=source.lost, is_complete=is_complete)
 
@@ -184,6 +184,7 @@ class Collector:
                     await self._store(ledger, {"status": RUNNING})
                 if ledger.run.lines - begin + ledger.waiting >= self._bounds.lines:
                     return False
+        ledger.place = source.place
         return True
 
     async def _bury(self, engine: Engine, node: Node, run: Run) -> None:

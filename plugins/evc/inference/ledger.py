@@ -46,6 +46,7 @@ class Ledger:
         self._waiting: list[Result] = []
         self._bytes = 0
         self._malformed_before = self.performance.malformed
+        self._stored_place = self.place
 
     @property
     def malformed(self) -> int:
@@ -56,6 +57,11 @@ class Ledger:
     def is_full(self) -> bool:
         """Whether what waits should be stored before more is taken."""
         return len(self._waiting) >= MAX_LINES or self._bytes >= MAX_BYTES
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether lines or a place are not stored yet."""
+        return bool(self._waiting) or self.place != self._stored_place
 
     @property
     def waiting(self) -> int:
@@ -93,7 +99,7 @@ class Ledger:
             told = {**self.performance.columns(), **conditions.columns(), **(columns or {})}
             run = store_chunk(connection, Chunk(self.run, self._waiting, self._cursor(conditions), told))
         self.run, self.conditions = run, conditions
-        self._waiting, self._bytes = [], 0
+        self._waiting, self._bytes, self._stored_place = [], 0, self.place
 
     def progress(self) -> str:
         """Return what was read so far, for a log."""

@@ -212,19 +212,18 @@ class OnceRun:
         await to_end(ledger.store)  # that its time is running is known from now on
         if self._run.lines:
             self._log.info("%s: %d lines were stored before; reading on", self._name, self._run.lines)
-        if state["Running"]:
-            await self._follow(engine, container, ledger)
+        is_followed = bool(state["Running"]) and await self._follow(engine, container, ledger)
         state = await self._state(engine, container)
         if state["Running"]:
             raise EngineAway(f"{self._name}: the engine ended the log of a container that runs on")
         log = ContainerLog(engine, container, ledger.place)
-        await self._read(log.read(ended=True), log, ledger)
+        await self._read(log.read(ended=True, whole=not is_followed), log, ledger)
         run = await self._end(ledger, state)
         await engine.remove(container)
         return run
 
-    async def _follow(self, engine: Engine, container: str, ledger: Ledger) -> None:
-        """Read until it has ended, or its time is over and it was told to end."""
+    async def _follow(self, engine: Engine, container: str, ledger: Ledger) -> bool:
+        """Read until it has ended; False where its time was over and it was told to end."""
         log = ContainerLog(engine, container, ledger.place)
         try:
             async with asyncio.timeout(max(ledger.more["deadline_ts"] - time.time(), 0)):
@@ -234,6 +233,8 @@ class OnceRun:
             ledger.more["timed_out"] = True
             await to_end(ledger.store)  # first: a next try would take it for one that ended by itself
             await engine.stop(container, self._order.model.stop_grace_s)
+            return False
+        return True
 
     async def _read(self, lines: AsyncGenerator[list[LogLine], None], log: ContainerLog, ledger: Ledger) -> None:
         """Take lines until they end; store them every second, and when there are many."""
