@@ -6,4 +6,5 @@ import sys
 
 if "scheduler" in sys.argv:
     # LocalExecutor's tasks are forks of the scheduler: what it has imported, none of them imports again
-    import evc.hooks.fleet  # noqa: F401
+    import evc.hooks.fleet
+    import evc.hooks.images  # noqa: F401
