@@ -1,4 +1,9 @@
-"""Remove a node from the fleet and from hosts.ini. Its samples and events stay; its name and address are free again."""
+"""Remove a node from the fleet. Its samples and events stay; its name and address are free again.
+
+First its account at the registry is revoked, so its very next pull is refused. Then it leaves hosts.ini and sweeps, and
+what EVC has put on it is removed: containers, the registry's CA and the login. A node that does not answer stays
+`pending_cleanup`; `reconcile_fleet` cleans it when it is back. Remove it once more, with `force`, to give that up.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,9 @@ from evc.operators.remove_node import RemoveNodeOperator
     catchup=False,
     params={
         "name": name("A registered node."),
-        "force": force("Remove it even where other nodes are reached through it; there is no way to them then."),
+        "force": force(
+            "Even where other nodes are reached through it; there is no way to them then. Pending cleanup is given up."
+        ),
     },
     default_args={"retries": 1, "retry_delay": timedelta(seconds=10)},
     doc_md=__doc__,

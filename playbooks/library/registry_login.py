@@ -23,7 +23,7 @@ options:
     choices: [present, absent]
     default: present
     description: >-
-      present puts the login at the address. absent removes the logins of the account, at whatever address, and no other.
+      present puts the login at the address. absent removes the logins of the account, at whatever address, no others.
   path: {type: path, default: ~/.docker/config.json, description: The configuration.}
 """
 RETURN = """

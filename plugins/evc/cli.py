@@ -56,6 +56,10 @@ def _kib(count: Any) -> str:
     return f"{count / KIB:.1f}"
 
 
+def _megabytes(count: Any) -> str:
+    return f"{count / 1e6:.1f}"
+
+
 def _one_decimal(number: Any) -> str:
     return f"{number:.1f}"
 
@@ -137,6 +141,31 @@ EVENTS = (
     Column("MESSAGE", "message"),
 )
 ACCOUNTS = (Column("LOGIN", "login"), Column("FACE", "face"))
+ROLLOUTS = (
+    Column("ID", "id", number=True),
+    Column("MODEL", "model"),
+    Column("TAG", "tag"),
+    Column("STATUS", "status"),
+    Column("ASKED", "command"),
+    Column("NODES", "nodes", number=True),
+    Column("GOOD", "succeeded", number=True),
+    Column("FAILED", "failed", number=True),
+    Column("PENDING", "pending", number=True),
+    Column("BEGUN", "created_ts", _time),
+    Column("ENDED", "finished_ts", _time),
+    Column("MESSAGE", "message"),
+)
+ROLLOUT_NODES = (
+    Column("NODE", "name"),
+    Column("WAVE", "wave", lambda wave: str(wave + 1), number=True),
+    Column("STATUS", "status"),
+    Column("MB", "bytes_done", _megabytes, number=True),
+    Column("OF", "bytes_total", _megabytes, number=True),
+    Column("MB/s", "rate_bytes_per_s", _megabytes, number=True),
+    Column("BEGUN", "started_ts", _time),
+    Column("ENDED", "finished_ts", _time),
+    Column("MESSAGE", "message"),
+)
 NODE_SAMPLES = (Column("NODE", "node"), *SAMPLES)
 
 
@@ -213,7 +242,7 @@ def _require_node(connection: Connection, name: str, removed: bool = False) -> N
 def _nodes(connection: Connection, arguments: argparse.Namespace) -> Sequence[Row]:
     from evc.store.nodes import node_rows
 
-    return node_rows(connection)
+    return node_rows(connection, pending=True)
 
 
 def _samples(connection: Connection, arguments: argparse.Namespace) -> Sequence[Row]:
@@ -229,6 +258,50 @@ def _events(connection: Connection, arguments: argparse.Namespace) -> Sequence[R
     if arguments.node is not None:
         _require_node(connection, arguments.node, removed=True)
     return event_rows(connection, node=arguments.node, kind=arguments.kind, limit=arguments.limit)
+
+
+def _rollouts(connection: Connection, arguments: argparse.Namespace) -> Sequence[Row]:
+    from evc.store.rollouts import rollout_rows
+
+    return rollout_rows(connection, arguments.limit)
+
+
+def _rollout_nodes(connection: Connection, arguments: argparse.Namespace) -> Sequence[Row]:
+    from evc.store.rollout_nodes import rollout_node_rows
+    from evc.store.rollouts import find_rollout
+
+    if find_rollout(connection, rollout_id=arguments.rollout) is None:
+        raise InputError("ID", f"there is no roll-out {arguments.rollout}", "one that `evc rollouts` lists")
+    return rollout_node_rows(connection, arguments.rollout)
+
+
+def _rollouts_command(arguments: argparse.Namespace) -> None:
+    if (arguments.action is None) != (arguments.rollout is None):
+        raise InputError("rollouts", "an action needs the id of a roll-out", "e.g. evc rollouts abort 7")
+    if arguments.action is None:
+        _show(arguments)
+    elif arguments.action == "nodes":
+        arguments.rows, arguments.columns, arguments.what = _rollout_nodes, ROLLOUT_NODES, "nodes"
+        _show(arguments)
+    else:
+        _control(arguments)
+
+
+def _control(arguments: argparse.Namespace) -> None:
+    import time
+
+    from evc.store.database import check_schema, reporting
+    from evc.store.rollouts import control_rollout
+
+    engine = open_database(arguments.database)
+    with reporting():
+        check_schema(engine)
+        with engine.begin() as connection:
+            line = control_rollout(connection, arguments.rollout, None, arguments.action, int(time.time()))
+    if arguments.json:
+        print_json([{"rollout": arguments.rollout, "action": arguments.action, "message": line}], sys.stdout)
+    else:
+        print(line)
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -378,7 +451,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=_show, what=name, **defaults)
         return made
 
-    command("nodes", "the registered nodes", rows=_nodes, columns=NODES)
+    command("nodes", "the registered nodes, and removed ones that are not cleaned yet", rows=_nodes, columns=NODES)
     samples = command("samples", "the last samples of a node, newest first", rows=_samples, columns=SAMPLES)
     samples.add_argument("node", metavar="NODE", help="its name")
     samples.add_argument("--limit", type=_limit, default=10, metavar="N", help="how many at most (default: 10)")
@@ -386,6 +459,13 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--node", metavar="NODE", help="only of this node")
     events.add_argument("--kind", metavar="KIND", help="only of this kind, e.g. down")
     events.add_argument("--limit", type=_limit, default=50, metavar="N", help="how many at most (default: 50)")
+    rollouts = command("rollouts", "roll-outs, newest first; or end, pause or look into one", rows=_rollouts)
+    rollouts.set_defaults(run=_rollouts_command, columns=ROLLOUTS)
+    rollouts.add_argument(
+        "action", nargs="?", choices=["nodes", "pause", "resume", "abort"], help="what to do with one"
+    )
+    rollouts.add_argument("rollout", nargs="?", type=_limit, metavar="ID", help="its id")
+    rollouts.add_argument("--limit", type=_limit, default=20, metavar="N", help="how many at most (default: 20)")
     database = commands.add_parser("db", help="the metrics database").add_subparsers(required=True, metavar="COMMAND")
     upgrade = database.add_parser("upgrade", help="create its tables, or bring them to this version", parents=[shared])
     upgrade.set_defaults(run=_upgrade)

@@ -36,7 +36,7 @@ def test_register_collect_remove(runner: DagRunner, sshd: SshServer) -> None:
         groups=["farm"],
         address="경기도 수원시 영통구",
         labels={"site": "수원 2공장"},
-    ) == {"register": "success", "locate": "success"}
+    ) == {"register": "success", "locate": "success", "copy_cert": "skipped"}
     assert rows(runner, "SELECT name, status, host_key, location_source FROM nodes") == [
         ("edge-1", "up", sshd.host_key, "gazetteer")
     ]

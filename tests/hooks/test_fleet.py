@@ -123,28 +123,6 @@ def test_a_key_that_a_sweep_pinned_meanwhile_is_not_replaced(hook: FleetHook, ss
         assert rows(hook, "SELECT host_key FROM nodes") == [(other.host_key,)]
 
 
-def test_removal_keeps_history_and_frees_name_and_address(hook: FleetHook, sshd: SshServer) -> None:
-    hook.register(given(sshd))
-    assert hook.remove("edge-1", force=False) == 1
-    assert hook.remove("edge-1", force=False) == 1, "a retry finds it removed"
-    assert rows(hook, "SELECT count(*) FROM node_events WHERE kind = 'removed'") == [(1,)]
-    assert "edge-1" not in (hook.folder / "hosts.ini").read_text()
-    assert rows(hook, "SELECT count(*) FROM node_samples") == [(1,)]
-    assert hook.register(given(sshd)) == {"name": "edge-1", "id": 2, "created": True}
-    with pytest.raises(InputError, match="nosuch"):
-        hook.remove("nosuch", force=False)
-
-
-def test_a_jump_node_is_removed_only_by_force(hook: FleetHook, sshd: SshServer, tmp_path: Path) -> None:
-    hook.register(given(sshd, name="gate"))
-    hook.register(given(sshd, name="inner", jump_node="gate"))
-    with pytest.raises(InputError, match='"gate" is the jump node of inner'):
-        hook.remove("gate", force=False)
-    hook.remove("gate", force=True)
-    assert [node.name for node in hook.nodes()] == ["inner"]
-    assert "inner" in (hook.folder / "hosts.ini").read_text()
-
-
 def test_an_inventory_is_imported_once_and_swept_then(hook: FleetHook, sshd: SshServer, tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.ini"
     inventory.write_text(

@@ -29,6 +29,8 @@ API_VERSION = (1, 41)
 """What is spoken: Docker 20.10. An engine that has dropped it is asked in the oldest version that it still speaks."""
 MAX_MESSAGE = 400
 _EVENTS = ("start", "die", "oom", "destroy", "health_status")  # not those of each health check's process
+_AS_ASKED = 304  # it has the state that was asked for
+_HEADERS = {"User-Agent": "evc"}
 _MAX_GRACE_S = 600.0  # as model.yaml allows
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
@@ -73,6 +75,14 @@ class Engine:
         """
         path = f"/distribution/{_quote(reference)}/json"
         return dict(await self._ask(f"look-up of {reference}", "GET", path, auth=_auth_header(reference, auth)))
+
+    async def log_in(self, address: str, auth: Auth) -> None:
+        """Let the engine itself try an account at a registry; nothing is kept there.
+
+        :param address: ``host:port``
+        :raises EngineError: as the registry answered the engine: not reachable, certificate, account
+        """
+        await self._ask(f"login at {address}", "POST", "/auth", body={**auth, "serveraddress": address})
 
     async def events(self, container: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield what happens to a container from now on; ``Action``: ``start``, ``die``, ``health_status: ...``.
@@ -330,9 +340,10 @@ class Engine:
                 params=params,
                 json=body,
                 headers=auth,
+                allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=total_s, sock_read=idle_s),
             ) as answer:
-                if answer.status >= 300:
+                if answer.status >= 300 and answer.status != _AS_ASKED:
                     raise self._refused(what, _words(await answer.content.read(MAX_MESSAGE * 20)), answer.status)
                 yield answer
         except TimeoutError:
@@ -365,7 +376,9 @@ async def connect(session: Session, socket: str = SOCKET) -> AsyncIterator[Engin
     :param socket: path of its socket on the node
     """
     connector = ChannelConnector(lambda: session.connection, socket)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=_HEADERS
+    ) as http:
         yield Engine(session, http, socket)
 
 
@@ -378,11 +391,11 @@ def api_version(text: object) -> tuple[int, int]:
 
 @contextmanager
 def _absent() -> Any:
-    """What is not there is no error; neither is what has the state that was asked for (304)."""
+    """What is not there is no error."""
     try:
         yield
     except EngineError as error:
-        if error.status not in (304, 404):
+        if error.status != 404:
             raise
 
 

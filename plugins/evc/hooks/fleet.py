@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged, InputError
+from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node, check_free, jump_path, make_node, quote, select
 from evc.fleet.settings import Settings
@@ -30,7 +30,7 @@ from evc.ssh.session import fingerprint
 from evc.store.database import check_schema
 from evc.store.events import event_rows, record_event
 from evc.store.geocodes import Geocode, find_geocode, store_geocode
-from evc.store.nodes import find_node, list_nodes, node_rows, nodes_to_locate, remove_node, set_location, store_node
+from evc.store.nodes import find_node, list_nodes, nodes_to_locate, set_location, store_node
 from evc.store.spool import Spool
 from evc.store.sweeps import recorded_sweeps
 from evc.store.writer import Batch, write
@@ -208,25 +208,6 @@ class FleetHook:
                     record_event(connection, known.id, "host_key_changed", "error", str(error), int(time.time()))
             raise
 
-    def remove(self, name: str, force: bool) -> int:
-        """Take a node out of the fleet and of hosts.ini; its history stays. Returns its id.
-
-        :raises InputError: unknown, or others are reached through it and ``force`` is not given
-        """
-        nodes = self.nodes()
-        behind = sorted(node.name for node in nodes if node.jump_node == name)
-        if behind and not force:
-            raise InputError(
-                "name", f"{quote(name)} is the jump node of {', '.join(behind)}", "remove those first, or force"
-            )
-        with self.engine.begin() as connection:
-            node_id = _remove(connection, name, int(time.time()))
-        self.publish()
-        if behind:
-            self.log.warning("no way any more to %s: %s was their jump node", ", ".join(behind), name)
-        self.log.info("%s: removed; its samples and events stay", name)
-        return node_id
-
     def publish(self) -> Path:
         """Write hosts.ini from the nodes table. Returns its path."""
         path = hosts_ini(self.settings)
@@ -306,14 +287,3 @@ class FleetHook:
             self.log.info("%s: %.4f, %.4f from %s%s", names, place.latitude, place.longitude, place.source, detail)
         else:
             self.log.warning("%s: nobody knows the address %s", names, quote(located.address))
-
-
-def _remove(connection: Connection, name: str, ts: int) -> int:
-    """Mark a node as removed; where a try before this one did, nothing changes."""
-    if find_node(connection, name) is None:
-        gone = [row["id"] for row in node_rows(connection, removed=True) if row["name"] == name]
-        if gone:
-            return int(max(gone))
-    node_id = remove_node(connection, name, ts)
-    record_event(connection, node_id, "removed", "info", "removed from the fleet", ts)
-    return node_id

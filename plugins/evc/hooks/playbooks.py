@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Engine
 
 from evc.errors import Stopped
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node
 from evc.fleet.playbooks import Report
 from evc.fleet.settings import Settings
+from evc.hooks.metrics import MetricsHook
 from evc.hooks.nodes import NodesHook
 from evc.hooks.playbook_run import FORKS, TIMEOUT_S, Job, PlaybookRun, check_playbook
 from evc.hooks.settings import playbooks_folder, settings
+from evc.store.database import check_schema
+from evc.store.nodes import list_nodes
 
 
 class PlaybooksHook:
@@ -29,6 +35,20 @@ class PlaybooksHook:
         self.nodes_hook = nodes_hook or NodesHook()
         self._run: PlaybookRun | None = None
         self._is_stopped = False
+
+    def nodes(self) -> list[Node]:
+        """Return every registered node.
+
+        :raises DatabaseError: away, or of another version
+        """
+        check_schema(self.engine)
+        with self.engine.connect() as connection:
+            return list_nodes(connection)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The metrics database."""
+        return MetricsHook().engine
 
     def path(self, playbook: str) -> Path:
         """Return where a playbook lies.

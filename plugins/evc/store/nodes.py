@@ -10,9 +10,12 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, delete
 from evc.errors import InputError
 from evc.fleet.nodes import Node, quote
 from evc.store.dialects import insert_into
-from evc.store.tables import node_readings, nodes
+from evc.store.tables import assignments, inference_runs, node_readings, nodes, rollout_nodes
 
 FACTS = ("arch", "os", "kernel", "board_model", "cpu_count", "memory_bytes", "engine_version")
+
+REMOVED = "removed"
+PENDING_CLEANUP = "pending_cleanup"  # out of the fleet, but what EVC put on it may still be there
 
 _GIVEN = [nodes.c[name] for name in Node.__dataclass_fields__]
 _REGISTERED = nodes.c.removed_ts.is_(None)
@@ -32,14 +35,15 @@ def list_nodes(connection: Connection) -> list[Node]:
     return [_node(row) for row in connection.execute(query).mappings()]
 
 
-def node_rows(connection: Connection, removed: bool = False) -> list[dict[str, Any]]:
+def node_rows(connection: Connection, removed: bool = False, pending: bool = False) -> list[dict[str, Any]]:
     """Return every column of every registered node by name.
 
     :param removed: those that were removed too
+    :param pending: of those only the ones that are not cleaned yet
     """
     query = select(nodes).order_by(nodes.c.name, nodes.c.id)
     if not removed:
-        query = query.where(_REGISTERED)
+        query = query.where(or_(_REGISTERED, nodes.c.status == PENDING_CLEANUP) if pending else _REGISTERED)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -108,18 +112,48 @@ def _refuse_taken(connection: Connection, node: Node) -> None:
         raise InputError("host", wrong, "another address, or remove that node first")
 
 
-def remove_node(connection: Connection, name: str, ts: int) -> int:
-    """Mark a node as removed and return its id. Its row and its samples stay; its last reading goes.
+def remove_node(connection: Connection, name: str, ts: int, status: str = REMOVED) -> int:
+    """Take a node out of the fleet and return its id. Its row and its samples stay; its last reading goes.
 
     :param ts: unix seconds
+    :param status: :data:`REMOVED`, or :data:`PENDING_CLEANUP` where something is left to do on it
     :raises InputError: no registered node of that name
     """
-    statement = update(nodes).where(nodes.c.name == name, _REGISTERED).values(status="removed", removed_ts=ts)
+    statement = update(nodes).where(nodes.c.name == name, _REGISTERED).values(status=status, removed_ts=ts)
     found = connection.execute(statement.returning(nodes.c.id)).scalar()
     if found is None:
         raise InputError("name", f"{quote(name)} is not registered", "the name of a registered node")
     connection.execute(delete(node_readings).where(node_readings.c.node_id == found))
     return int(found)
+
+
+def pending_nodes(connection: Connection, name: str | None = None) -> list[Node]:
+    """Return the nodes that left the fleet and are not cleaned yet, the latest first.
+
+    :param name: only those that had this name
+    """
+    query = select(*_GIVEN).where(nodes.c.status == PENDING_CLEANUP).order_by(nodes.c.id.desc())
+    if name is not None:
+        query = query.where(nodes.c.name == name)
+    return [_node(row) for row in connection.execute(query).mappings()]
+
+
+def end_cleanup(connection: Connection, node_id: int) -> bool:
+    """Note that nothing is left to do on a node; False where that was noted before."""
+    pending = and_(nodes.c.id == node_id, nodes.c.status == PENDING_CLEANUP)
+    return connection.execute(update(nodes).where(pending).values(status=REMOVED)).rowcount > 0
+
+
+def had_containers(connection: Connection, node_id: int) -> bool:
+    """Whether EVC has ever made containers on a node, as far as its tables tell."""
+    sources = (
+        select(assignments.c.node_id).where(assignments.c.node_id == node_id),
+        select(rollout_nodes.c.node_id).where(
+            rollout_nodes.c.node_id == node_id, rollout_nodes.c.started_ts.is_not(None)
+        ),
+        select(inference_runs.c.node_id).where(inference_runs.c.node_id == node_id),
+    )
+    return any(connection.execute(source.limit(1)).first() is not None for source in sources)
 
 
 def set_location(connection: Connection, node_id: int, latitude: float, longitude: float, source: str) -> None:
