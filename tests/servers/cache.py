@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,11 +36,13 @@ def making(name: str) -> Iterator[None]:
 
 @contextmanager
 def root_folder(recipe: str) -> Iterator[Path]:
-    """Yield a new root file system made by ``recipe``; it is deleted when the block ends.
+    """Yield a new root file system made by ``recipe``; it is deleted when the block ends. For who holds :func:`making`.
 
     :raises RuntimeError: the recipe failed; the message ends with what it said
     """
-    folder = Path(tempfile.mkdtemp(prefix="making-", dir=cache_folder()))
+    folder = cache_folder() / f"making-{recipe.removesuffix('.sh')}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir()
     try:
         command = ["sh", str(RECIPES / recipe), str(folder / "root")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -58,10 +59,10 @@ def packed_root(recipe: str) -> Path:
     archive = cache_folder() / f"{name}-{recipe_key(recipe)}.tar.gz"
     with making(name):
         if not archive.exists():
-            for older in cache_folder().glob(f"{name}-*.tar.gz"):
-                older.unlink()
             with root_folder(recipe) as root:
                 packed = root.with_name("root.tar.gz")
                 subprocess.run(["tar", "--numeric-owner", "-C", root, "-czf", packed, "."], check=True)
+                for older in cache_folder().glob(f"{name}-*.tar.gz"):
+                    older.unlink()
                 packed.rename(archive)
     return archive

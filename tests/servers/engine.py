@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.servers.programs import SEARCH_PATH, program
 
 LABEL = "evc.fleet"
 _TIMEOUT_S = 60
+_started: list[subprocess.Popen[bytes]] = []  # another process may end them: they are waited for by nobody
 
 
 @contextmanager
@@ -42,12 +43,12 @@ def running_engine() -> Iterator[docker.DockerClient]:
             if _is_alone(users.fileno()):
                 _start(folder)
             fcntl.flock(users, fcntl.LOCK_SH)
-            client = _connect(folder)
-            _remove_leftovers(client)
         try:
-            yield client
+            with closing(_connect(folder)) as client:
+                with _locked(gate.fileno()):
+                    _remove_leftovers(client)
+                yield client
         finally:
-            client.close()
             with _locked(gate.fileno()):
                 fcntl.flock(users, fcntl.LOCK_UN)
                 if _is_alone(users.fileno()):
@@ -122,7 +123,7 @@ def _start(folder: Path) -> None:
     _stop(folder)
     (folder / "daemon.json").write_text("{}")
     command = [
-        "setsid", "--fork", program("dockerd", "docker.io"),
+        program("dockerd", "docker.io"),
         "--config-file", folder / "daemon.json",
         "--data-root", folder / "data",
         "--exec-root", folder / "exec",
@@ -135,9 +136,12 @@ def _start(folder: Path) -> None:
     with (folder / "dockerd.log").open("wb") as log:
         environment = os.environ | {"PATH": SEARCH_PATH}  # it runs containerd and runc
         arguments = [str(part) for part in command]
-        subprocess.run(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+        dockerd = subprocess.Popen(
+            arguments, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    _started.append(dockerd)
     deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and dockerd.poll() is None:
         if _answers(folder):
             return
         time.sleep(0.05)
@@ -176,6 +180,10 @@ def _stop(folder: Path) -> None:
         with suppress(OSError, ValueError):
             _end(int(pid_file.read_text()), pid_file.stem, folder)
         pid_file.unlink(missing_ok=True)
+    # one that was killed has left its mounts
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "--lazy", mount], check=True)
 
 
 def _end(pid: int, program: str, folder: Path) -> None:

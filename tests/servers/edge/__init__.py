@@ -198,7 +198,8 @@ class EdgeFleet:
             security_opt=["seccomp=unconfined", "apparmor=unconfined"],
             device_cgroup_rules=["a *:* rwm"],
             extra_hosts={NAME: self.gateway},
-            dns=["127.0.0.1"],  # nobody: names that are not the fleet's fail at once, whatever this machine's DNS does
+            dns=["127.0.0.1"],  # nobody: names that are not the fleet's fail soon, whatever this machine's DNS does
+            dns_opt=["timeout:1", "attempts:1"],
             binds={str(node.folder): {"bind": "/edge", "mode": "rw"}},
             port_bindings={22: ("127.0.0.1", node.local_port)},
             log_config={"Type": "json-file", "Config": {"max-size": "1m"}},
