@@ -22,8 +22,8 @@ from tests.servers.edge_node import EdgeNode
 
 pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("fleet")]
 
-CHANGES = ("pull", "create", "start", "stop", "rename", "remove", "remove_image")
-"""What changes a node: a try is killed before and after each call of these."""
+CHANGES = ("create", "start", "stop", "rename", "remove", "remove_image")
+"""What changes a node, beside a pull: a try is killed before and after each call of these."""
 UNHEALTHY = {"command": ["/bin/false"], "interval_s": 0.1, "retries": 1, "deadline_s": 20.0}
 
 
@@ -38,43 +38,42 @@ def node(clean_node: EdgeNode, edge_fleet: EdgeFleet) -> EdgeNode:
     return clean_node
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+class _Countdown:
+    """Kills this process at one of many moments: before the first change is 0, after it 1, before the next 2."""
 
+    def __init__(self, moment: int) -> None:
+        self.left = moment
 
-def _kill_at(moment: int) -> None:
-    """Let this process be killed at the given moment: before the first change is 0, after it 1, before the next 2."""
-    moments = iter(range(10**6))
+    def pass_by(self) -> None:
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
 
-    def wrap(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def counted(self: Engine, *given: Any, **more: Any) -> Any:
-            if next(moments) == moment:
-                _die()
-            answer = await call(self, *given, **more)
-            if next(moments) == moment:
-                _die()
+    def around(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def counted(self_: Engine, *given: Any, **more: Any) -> Any:
+            self.pass_by()
+            answer = await call(self_, *given, **more)
+            self.pass_by()
             return answer
 
         return counted
 
-    def wrap_stream(call: Callable[..., Any]) -> Callable[..., Any]:
-        async def counted(self: Engine, *given: Any, **more: Any) -> Any:
-            if next(moments) == moment:
-                _die()
-            async for message in call(self, *given, **more):
-                if message.get("status") == "Downloading" and next(moments) == moment:
-                    _die()
+    def around_pull(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        async def counted(self_: Engine, *given: Any, **more: Any) -> Any:
+            self.pass_by()
+            async for message in call(self_, *given, **more):
+                if message.get("status") in {"Downloading", "Pull complete"}:
+                    self.pass_by()
                 yield message
 
         return counted
 
-    for name in CHANGES:
-        wrapped = wrap_stream if name == "pull" else wrap
-        setattr(Engine, name, wrapped(getattr(Engine, name)))
-
 
 def _try_once(node: EdgeNode, target: Target, moment: int) -> None:
-    _kill_at(moment)
+    countdown = _Countdown(moment)
+    for name in CHANGES:
+        setattr(Engine, name, countdown.around(getattr(Engine, name)))
+    Engine.pull = countdown.around_pull(Engine.pull)  # type: ignore[method-assign]
     with suppress(ContainerFailed):
         deploy(node, target)
 

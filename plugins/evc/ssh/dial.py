@@ -16,7 +16,21 @@ from typing import Any
 
 from evc.errors import EvcError, NodeTimeout, NodeUnreachable
 
-_resolvers = ThreadPoolExecutor(64, thread_name_prefix="evc-resolver")
+
+def _new_resolvers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(64, thread_name_prefix="evc-resolver")
+
+
+_resolvers = _new_resolvers()
+
+
+def _renew_resolvers() -> None:
+    global _resolvers  # noqa: PLW0603
+    _resolvers = _new_resolvers()
+
+
+# a fork has none of its parent's threads, but would wait for one that was idle there
+os.register_at_fork(after_in_child=_renew_resolvers)
 
 
 def _resolve(host: str, port: int) -> list[Any]:
