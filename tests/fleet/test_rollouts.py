@@ -20,10 +20,11 @@ from sqlalchemy import Engine
 from evc.fleet.waves import WORKING
 from evc.hooks.deployment import DeploymentHook, Kind
 from evc.hooks.reconcile import ReconcileHook
-from evc.hooks.rollouts import RolloutHook, control_rollout
+from evc.hooks.rollouts import RolloutHook
 from evc.operators import judge_wave, plan_rollout
 from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.nodes import store_node
+from evc.store.rollouts import control_rollout
 from tests.servers.airflow import DagRunner
 from tests.servers.edge import EdgeFleet
 from tests.servers.edge_node import EdgeNode

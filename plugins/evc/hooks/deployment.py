@@ -35,7 +35,7 @@ from evc.fleet.waves import ABORTED, PENDING, ROLLED_BACK, SUCCEEDED, Thresholds
 from evc.hooks.metrics import MetricsHook
 from evc.hooks.nodes import NodesHook
 from evc.hooks.registry import RegistryHook
-from evc.hooks.rollouts import model_of, spoken
+from evc.hooks.rollouts import model_of
 from evc.hooks.settings import settings
 from evc.rollout.node import Deployed, Steps, Target, deploy_node, withdraw
 from evc.ssh.pool import Pool
@@ -128,7 +128,7 @@ class DeploymentHook:
         with self.engine.begin() as connection:
             begun = begin_node(connection, rollout.id, row.node_id, ts)
         if not begun:
-            return Turn(Kind.WAIT, f"{name}: {spoken(rollout)} has just been changed: one more look", _SOON_S)
+            return Turn(Kind.WAIT, f"{name}: {rollout} has just been changed: one more look", _SOON_S)
         if self._is_being_repaired(rollout, row):
             with self.engine.begin() as connection:
                 end_node(connection, rollout.id, row.node_id, "waiting", ts)
@@ -157,7 +157,7 @@ class DeploymentHook:
             return Turn(Kind.DONE, f"{row.name}: an earlier try of this task brought it")
         if rollout.is_finished or rollout.command not in (None, PAUSE):
             why = rollout.message or rollout.status
-            return Turn(Kind.SKIP, f"{row.name}: {spoken(rollout)} has ended: {why}; trigger deploy_model anew")
+            return Turn(Kind.SKIP, f"{row.name}: {rollout} has ended: {why}; trigger deploy_model anew")
         with self.engine.connect() as connection:
             statuses = [node.status for node in list_rollout_nodes(connection, rollout.id, row.wave)]
         if is_crossed(statuses, Thresholds(rollout.success_threshold, rollout.error_threshold)):
@@ -168,7 +168,7 @@ class DeploymentHook:
         if rollout.command == PAUSE:
             # a look costs a quarter of a second of processor time: the more wait, the rarer each looks
             wait_s = min(max(_SOON_S, statuses.count("waiting")), 600)
-            message = f"{row.name}: {spoken(rollout)} pauses: evc rollouts resume {rollout.id}"
+            message = f"{row.name}: {rollout} pauses: evc rollouts resume {rollout.id}"
             return Turn(Kind.WAIT, f"{message}; next look in {wait_s} s", wait_s)
         return None
 

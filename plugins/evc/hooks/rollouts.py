@@ -34,14 +34,13 @@ from evc.store.rollouts import (
     abandon_rollout,
     abort_rollout,
     begin_rollback,
+    control_rollout,
     create_rollout,
     expire_pending,
     fail_unfinished,
     find_rollout,
     finish_rollout,
     recorded_spec,
-    set_command,
-    unfinished_rollout,
     unfinished_rollouts,
 )
 
@@ -142,12 +141,12 @@ class RolloutHook:
                 made, is_own = create_rollout(connection, new, waves, ts)
         if not is_own:
             return Busy(
-                f"{quote(made.model)} is being rolled out: {spoken(made)}, run {made.run_id}; "
+                f"{quote(made.model)} is being rolled out: {made}, run {made.run_id}; "
                 f"wait for its end (if_busy: wait), or end it: {HOW_TO_END.format(id=made.id)}"
             )
         with self.engine.connect() as connection:
             nodes = list_rollout_nodes(connection, made.id)
-        self.log.info("%s: %s", spoken(made), made.digest)
+        self.log.info("%s: %s", made, made.digest)
         for number in sorted({node.wave for node in nodes}):
             names = [node.name for node in nodes if node.wave == number]
             self.log.info("wave %d: %d nodes: %s", number + 1, len(names), _some(names))
@@ -231,7 +230,7 @@ class RolloutHook:
         if verdict.step is Step.WAIT:
             return Gate(None, message)
         if rollout.command == PAUSE:
-            return Gate(None, f"{message}; {spoken(rollout)} pauses: evc rollouts resume {rollout.id}")
+            return Gate(None, f"{message}; {rollout} pauses: evc rollouts resume {rollout.id}")
         return Gate([node.name for node in nodes if node.wave == wave + 1], message)
 
     def reject(self, run_id: str, wave: int, who: str) -> None:
@@ -282,7 +281,7 @@ class RolloutHook:
             tell("%s: %s%s", node.name, node.status, f": {node.message}" if node.message else "")
         counts = Counter(node.status for node in nodes)
         told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        line = f"{spoken(rollout)}: {rollout.status}: {told}"
+        line = f"{rollout}: {rollout.status}: {told}"
         if rollout.status != "succeeded":
             raise RolloutFailed(f"{line}; {rollout.message}{_first_reason(nodes)}")
         return line
@@ -323,7 +322,7 @@ class RolloutHook:
             if ended(rollout.run_id):
                 with self.engine.begin() as connection:
                     if abandon_rollout(connection, rollout.id, int(time.time())):
-                        lines.append(f"{spoken(rollout)}: its run {rollout.run_id} is over and did not close it")
+                        lines.append(f"{rollout}: its run {rollout.run_id} is over and did not close it")
         for line in lines:
             self.log.warning("%s: closed", line)
         return lines
@@ -342,7 +341,7 @@ class RolloutHook:
 
     def _refuse_ended(self, rollout: Rollout) -> None:
         if rollout.is_finished or rollout.command == ABORT:
-            raise RolloutFailed(f"{spoken(rollout)} has ended: {rollout.message or rollout.status}")
+            raise RolloutFailed(f"{rollout} has ended: {rollout.message or rollout.status}")
 
     def _wave(self, rollout: Rollout, wave: int) -> list[str]:
         with self.engine.connect() as connection:
@@ -357,47 +356,6 @@ def check_thresholds(success: object, error: object) -> None:
     for name, value, least in (("success_threshold", success, 1), ("error_threshold", error, 0)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 100:
             raise InputError(name, f"{quote(value)} is no percentage that makes sense", f"a number from {least} to 100")
-
-
-def control_rollout(connection: Connection, rollout_id: int | None, model: str | None, action: str, ts: int) -> str:
-    """Pause, resume or abort a roll-out; returns what was done, on one line. The transaction is the caller's.
-
-    :raises InputError: there is none, or it is over
-    """
-    rollout = _controlled(connection, rollout_id, model)
-    if rollout.is_finished:
-        raise InputError("rollout", f"{spoken(rollout)} has ended: {rollout.status}", "one that is not finished")
-    if rollout.command == ROLLBACK or (rollout.command == ABORT and action != "abort"):
-        doing = "goes back" if rollout.command == ROLLBACK else "is being aborted"
-        raise InputError("rollout", f"{spoken(rollout)} {doing}", "to wait for its end")
-    if action == "abort":
-        abort_rollout(connection, rollout.id, "aborted by request", ts)
-        return f"{spoken(rollout)}: aborted: no further node begins, nodes that have it keep it"
-    if action not in ("pause", "resume"):
-        raise InputError("action", f"{quote(action)} is unknown", "pause, resume or abort")
-    set_command(connection, rollout.id, PAUSE if action == "pause" else None)
-    if action == "pause":
-        return f"{spoken(rollout)}: pauses: no further node begins, those at work end"
-    return f"{spoken(rollout)}: goes on"
-
-
-def _controlled(connection: Connection, rollout_id: int | None, model: str | None) -> Rollout:
-    if (rollout_id is None) == (not model):
-        raise InputError("rollout", "not exactly one of rollout and model was given", "the id of one, or a model")
-    if rollout_id is not None:
-        rollout = find_rollout(connection, rollout_id=rollout_id)
-        wrong = f"there is no roll-out {rollout_id}"
-    else:
-        rollout = unfinished_rollout(connection, str(model))
-        wrong = f"no roll-out of {quote(model)} goes on"
-    if rollout is None:
-        raise InputError("rollout", wrong, "one that `evc rollouts` lists as running")
-    return rollout
-
-
-def spoken(rollout: Rollout) -> str:
-    """Return what a roll-out is called in messages."""
-    return f"roll-out {rollout.id} of {rollout.model}{f':{rollout.tag}' if rollout.tag else ''}"
 
 
 def model_of(spec: Mapping[str, Any], where: str) -> Model:

@@ -53,6 +53,14 @@ def list_rollout_nodes(connection: Connection, rollout_id: int, wave: int | None
     return [RolloutNode(**row) for row in connection.execute(query).mappings()]
 
 
+def rollout_node_rows(connection: Connection, rollout_id: int) -> list[dict[str, Any]]:
+    """Return the nodes of a roll-out by wave and name: ``name``, and the columns of ``rollout_nodes`` but the spec."""
+    shown = [column for column in rollout_nodes.c if column.name != "previous_spec"]
+    query = select(nodes.c.name, *shown).join(nodes, nodes.c.id == rollout_nodes.c.node_id)
+    query = query.where(rollout_nodes.c.rollout_id == rollout_id).order_by(rollout_nodes.c.wave, nodes.c.name)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def find_rollout_node(connection: Connection, rollout_id: int, name: str) -> RolloutNode | None:
     """Return one node of a roll-out by its name."""
     query = select(*_SHOWN).join(nodes, nodes.c.id == rollout_nodes.c.node_id)

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, case, func, insert, or_, select, update
 
 from evc.errors import InputError
+from evc.fleet.nodes import quote
 from evc.fleet.waves import ABORTED, FAILED, PENDING, SUCCEEDED, WAITING, WORKING
 from evc.store.assignments import give_back
 from evc.store.dialects import insert_into
@@ -54,6 +55,10 @@ class Rollout(NewRollout):
     def is_finished(self) -> bool:
         return self.finished_ts is not None
 
+    def __str__(self) -> str:
+        """What it is called in messages."""
+        return f"roll-out {self.id} of {self.model}{f':{self.tag}' if self.tag else ''}"
+
 
 def _rollout(row: RowMapping) -> Rollout:
     return Rollout(**{item.name: row[item.name] for item in fields(Rollout)})
@@ -73,6 +78,9 @@ def create_rollout(
     """
     values = {item.name: getattr(new, item.name) for item in fields(NewRollout)}
     values |= {"spec": dict(new.spec), "waves": list(new.waves), "status": RUNNING, "created_ts": ts}
+    known = find_rollout(connection, run_id=new.run_id) or unfinished_rollout(connection, new.model)
+    if known:
+        return known, known.run_id == new.run_id
     for _ in range(2):
         statement = insert_into(connection, rollouts).values(values).on_conflict_do_nothing().returning(rollouts.c.id)
         made = connection.execute(statement).scalar()
@@ -216,6 +224,42 @@ def abort_rollout(connection: Connection, rollout_id: int, message: str, ts: int
     if connection.execute(working.limit(1)).first() is None:
         finish_rollout(connection, rollout_id, "aborted", message, ts)
     return True
+
+
+def control_rollout(connection: Connection, rollout_id: int | None, model: str | None, action: str, ts: int) -> str:
+    """Pause, resume or abort a roll-out; returns what was done, on one line. The transaction is the caller's.
+
+    :raises InputError: there is none, or it is over
+    """
+    rollout = _controlled(connection, rollout_id, model)
+    if rollout.is_finished:
+        raise InputError("rollout", f"{rollout} has ended: {rollout.status}", "one that is not finished")
+    if rollout.command == ROLLBACK or (rollout.command == ABORT and action != "abort"):
+        doing = "goes back" if rollout.command == ROLLBACK else "is being aborted"
+        raise InputError("rollout", f"{rollout} {doing}", "to wait for its end")
+    if action == "abort":
+        abort_rollout(connection, rollout.id, "aborted by request", ts)
+        return f"{rollout}: aborted: no further node begins, nodes that have it keep it"
+    if action not in ("pause", "resume"):
+        raise InputError("action", f"{quote(action)} is unknown", "pause, resume or abort")
+    set_command(connection, rollout.id, PAUSE if action == "pause" else None)
+    if action == "pause":
+        return f"{rollout}: pauses: no further node begins, those at work end"
+    return f"{rollout}: goes on"
+
+
+def _controlled(connection: Connection, rollout_id: int | None, model: str | None) -> Rollout:
+    if (rollout_id is None) == (not model):
+        raise InputError("rollout", "not exactly one of rollout and model was given", "the id of one, or a model")
+    if rollout_id is not None:
+        rollout = find_rollout(connection, rollout_id=rollout_id)
+        wrong = f"there is no roll-out {rollout_id}"
+    else:
+        rollout = unfinished_rollout(connection, str(model))
+        wrong = f"no roll-out of {quote(model)} goes on"
+    if rollout is None:
+        raise InputError("rollout", wrong, "one that `evc rollouts` lists as running")
+    return rollout
 
 
 def begin_rollback(connection: Connection, rollout_id: int, message: str, ts: int) -> bool:
