@@ -70,7 +70,7 @@ def read(path):
     except FileNotFoundError:
         return {}
     config = json.loads(text) if text.strip() else {}
-    if not isinstance(config, dict) or not isinstance(config.get("auths") or {}, dict):
+    if not isinstance(config, dict) or not isinstance(config.get("auths", {}), dict):
         raise ValueError("not an object with auths")
     return config
 

@@ -105,7 +105,7 @@ class PlaybookRun:
             self.log.error("%s", result)
         if hosts:
             self._check_stopped()
-            with _private_folder() as folder:
+            with private_folder() as folder:
                 self._folder = folder
                 try:
                     self._write(folder, hosts)
@@ -299,7 +299,7 @@ def check_playbook(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def _private_folder() -> Iterator[Path]:
+def private_folder() -> Iterator[Path]:
     """Yield a new folder of mode 0700, removed afterwards; what killed processes left behind is removed first."""
     base = tempfile.gettempdir()
     base = base if len(base) + len(PREFIX) + 8 <= _MAX_TEMPORARY else "/tmp"  # noqa: S108

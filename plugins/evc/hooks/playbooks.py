@@ -27,6 +27,7 @@ class PlaybooksHook:
 
     :param log: the task's own log: a line for each host and task as it happens
     :param nodes_hook: where the task has one already: it knows the logins
+    :ivar is_stopped: :meth:`stop` was called
     """
 
     def __init__(self, log: Log, nodes_hook: NodesHook | None = None) -> None:
@@ -34,7 +35,7 @@ class PlaybooksHook:
         self.settings: Settings = settings()
         self.nodes_hook = nodes_hook or NodesHook()
         self._run: PlaybookRun | None = None
-        self._is_stopped = False
+        self.is_stopped = False
 
     def nodes(self) -> list[Node]:
         """Return every registered node.
@@ -86,7 +87,7 @@ class PlaybooksHook:
             forks=forks,
             timeout_s=timeout_s,
         )
-        if self._is_stopped:
+        if self.is_stopped:
             raise Stopped(f"{playbook}: stopped before it began")
         self._run = PlaybookRun(
             job, self.nodes_hook.credentials, self.log, connect_timeout_s=self.settings.connect_timeout_s
@@ -95,6 +96,6 @@ class PlaybooksHook:
 
     def stop(self) -> None:
         """End the run under way, if there is one, with every process it has started; none begins any more."""
-        self._is_stopped = True
+        self.is_stopped = True
         if self._run:
             self._run.stop()

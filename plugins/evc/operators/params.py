@@ -22,6 +22,7 @@ from evc.fleet.nodes import (
     THERMAL_UNITS,
     USER_PATTERN,
 )
+from evc.fleet.since import DEFAULT_SINCE, SINCE_PATTERN
 from evc.fleet.waves import DEFAULT_WAVES, MAX_WAVES, PERCENT_PATTERN
 
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -172,6 +173,17 @@ def image_params() -> dict[str, Param]:
         ),
         "force": force("Delete it even where a node or an unfinished roll-out needs it."),
     }
+
+
+def since() -> Param:
+    """Since when logs are collected."""
+    return Param(
+        DEFAULT_SINCE,
+        type="string",
+        pattern=SINCE_PATTERN,
+        title="Since",
+        description='A duration that goes back from now ("30m", "2h", "7d") or an RFC 3339 time with its offset.',
+    )
 
 
 def force(description: str) -> Param:
