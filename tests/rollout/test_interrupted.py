@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from evc.engine.client import Engine
+from evc.engine.account import node_auth
+from evc.engine.client import Engine, connect
+from evc.engine.pull import pull_image
 from evc.errors import ConnectionCut, ContainerFailed, EngineAway, NodeError
-from evc.rollout.node import Steps, Target
+from evc.rollout.node import Steps, Target, deploy_node
 from tests.rollout.nodes import RUNS, Images, containers, deploy, digests, quick_model, session_to
 from tests.servers.edge import EdgeFleet
 from tests.servers.edge_node import EdgeNode
@@ -106,29 +108,30 @@ def test_a_try_killed_before_or_after_any_change_is_finished_by_the_next(node: E
 def test_a_try_killed_while_it_goes_back_is_finished_by_the_next(node: EdgeNode, images: Images) -> None:
     good = images.push()
     deploy(node, images.target(good))
+    target = images.target(images.push(), quick_model(health=UNHEALTHY))
     moment, is_killed = 0, True
     while is_killed:
-        target = images.target(images.push(), quick_model(health=UNHEALTHY))
         is_killed = killed_at(node, target, moment)
         with pytest.raises(ContainerFailed, match="runs again"):
             deploy(node, target)
         assert containers(node) == [(good.digest, "running")], f"killed at {moment}"
         moment += 1
-    assert moment > 12
+    assert moment > 10
 
 
 def test_after_a_killed_try_that_was_bad_the_good_one_is_still_known(node: EdgeNode, images: Images) -> None:
-    good, better = images.push(), images.push()
+    good, bad, better = images.push(), images.push(), images.push()
     deploy(node, images.target(good))
+    first, second = (images.target(image, quick_model(health=UNHEALTHY)) for image in (bad, better))
     moment, is_killed = 0, True
     while is_killed:
-        bad = images.target(images.push(), quick_model(health=UNHEALTHY))
-        is_killed = killed_at(node, bad, moment)
+        is_killed = killed_at(node, first, moment)
         with pytest.raises(ContainerFailed, match=f"the previous container, {good.digest[:19]}, runs again"):
-            deploy(node, images.target(better, quick_model(health=UNHEALTHY)))
+            deploy(node, second)
         running = [digest for digest, state in containers(node) if state == "running"]
         assert running == [good.digest], f"killed at {moment}"
         moment += 1
+    assert moment > 10
     deploy(node, images.target(better))
     assert containers(node) == [(better.digest, "running")]
 
@@ -138,8 +141,6 @@ def test_after_a_killed_try_that_was_bad_the_good_one_is_still_known(node: EdgeN
 
 async def _cut_in_mid_pull(node: EdgeNode, target: Target, *, fast: bool) -> float:
     """Cut a node off as soon as bytes come; returns how long it took to find out, seconds."""
-    from evc.rollout.node import deploy_node
-
     cut_at = 0.0
 
     async def cut() -> None:
@@ -176,10 +177,6 @@ def test_two_pulls_of_one_image_transfer_it_once(node: EdgeNode, images: Images)
     node.limit_rate(10_000_000)
 
     async def both() -> None:
-        from evc.engine.account import node_auth
-        from evc.engine.client import connect
-        from evc.engine.pull import pull_image
-
         async def one() -> None:
             async with session_to(node) as session, connect(session) as engine:
                 auth = await node_auth(session, images.registry)
@@ -200,8 +197,6 @@ def test_an_engine_that_is_killed_at_the_gate_is_no_verdict(node: EdgeNode, imag
     slow = images.target(images.push(), quick_model(health={"stable_s": 5.0, "deadline_s": 30.0}))
 
     async def main() -> None:
-        from evc.rollout.node import deploy_node
-
         at_gate = asyncio.Event()
         steps = Steps(status=lambda status: at_gate.set() if status == "gate" else None)
 
@@ -234,8 +229,6 @@ def test_a_power_cut_at_the_gate_is_no_verdict(node: EdgeNode, images: Images) -
             node.power_off()
 
     async def main() -> None:
-        from evc.rollout.node import deploy_node
-
         async with session_to(node, keepalive_s=1) as session:
             with pytest.raises(NodeError) as caught:
                 await deploy_node(session, target, Steps(status=power_off))

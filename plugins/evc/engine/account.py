@@ -33,15 +33,15 @@ async def node_auth(session: Session, pull_address: str) -> Auth:
         raise NodeTimeout(f"{session.node.name}: its Docker configuration was not read within {_TIMEOUT_S:g} s")
     try:
         if reply.status != 0:
-            raise _Missing(f"its login has no ~/.docker/config.json; {_HOW}")
+            raise MissingAccount(f"its login has no ~/.docker/config.json; {_HOW}")
         return read_account(reply.stdout, pull_address)
-    except _Missing as missing:
+    except MissingAccount as missing:
         refused = NodeRefused(f"{session.node.name}: account: {missing}")
         refused.checks = ("account",)
         raise refused from None
 
 
-class _Missing(Exception):
+class MissingAccount(Exception):
     """Why there is no account; holds no secret."""
 
 
@@ -50,17 +50,17 @@ def read_account(content: bytes, pull_address: str) -> Auth:
     try:
         config = json.loads(content)
     except ValueError:
-        raise _Missing(f"~/.docker/config.json is not JSON; {_HOW}") from None
+        raise MissingAccount(f"~/.docker/config.json is not JSON; {_HOW}") from None
     entry = _entry(_mapping(config, "auths"), pull_address)
     account = _of_entry(entry)
     if account is not None:
         return account
     if _mapping(config, "credHelpers").get(pull_address) or (isinstance(config, dict) and config.get("credsStore")):
-        raise _Missing(
+        raise MissingAccount(
             f"~/.docker/config.json leaves the account at {pull_address} to a credential helper, which is not asked; "
             f"write it into auths, or {_HOW}"
         )
-    raise _Missing(f"~/.docker/config.json has no account at {pull_address}; {_HOW}")
+    raise MissingAccount(f"~/.docker/config.json has no account at {pull_address}; {_HOW}")
 
 
 def _mapping(config: Any, key: str) -> Mapping[str, Any]:

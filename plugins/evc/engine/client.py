@@ -61,12 +61,12 @@ class Engine:
     async def version(self) -> dict[str, Any]:
         """Return ``GET /version``: ``Version``, ``ApiVersion``, ``MinAPIVersion``, ``Os``, ``Arch``; asked once."""
         if self._version is None:
-            self._version = dict(await self._json("version", "GET", "/version"))
+            self._version = self._object("version", await self._json("version", "GET", "/version"))
         return self._version
 
     async def info(self) -> dict[str, Any]:
         """Return ``GET /info``: ``Architecture``, ``DockerRootDir``, ``Runtimes``, ``SystemTime``, ..."""
-        return dict(await self._ask("info", "GET", "/info"))
+        return await self._ask("info", "GET", "/info")
 
     async def distribution(self, reference: str, auth: Auth | None = None) -> dict[str, Any]:
         """Return what the engine itself learns of an image from its registry, nothing pulled.
@@ -74,7 +74,7 @@ class Engine:
         :raises EngineError: as the registry answered the engine: not reachable, certificate, account, no such image
         """
         path = f"/distribution/{_quote(reference)}/json"
-        return dict(await self._ask(f"look-up of {reference}", "GET", path, auth=_auth_header(reference, auth)))
+        return await self._ask(f"look-up of {reference}", "GET", path, auth=_auth_header(reference, auth))
 
     async def log_in(self, address: str, auth: Auth) -> None:
         """Let the engine itself try an account at a registry; nothing is kept there.
@@ -82,7 +82,7 @@ class Engine:
         :param address: ``host:port``
         :raises EngineError: as the registry answered the engine: not reachable, certificate, account
         """
-        await self._ask(f"login at {address}", "POST", "/auth", body={**auth, "serveraddress": address})
+        await self._tell(f"login at {address}", "POST", "/auth", body={**auth, "serveraddress": address})
 
     async def events(self, container: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield what happens to a container from now on; ``Action``: ``start``, ``die``, ``health_status: ...``.
@@ -102,7 +102,7 @@ class Engine:
     async def image(self, reference: str) -> dict[str, Any] | None:
         """Return ``GET /images/{reference}/json``; None where the node does not have it."""
         with _absent():
-            return dict(await self._ask(f"image {reference}", "GET", f"/images/{_quote(reference)}/json"))
+            return await self._ask(f"image {reference}", "GET", f"/images/{_quote(reference)}/json")
         return None
 
     async def images(
@@ -114,7 +114,7 @@ class Engine:
         """
         filters = _filters(labels) | ({"reference": [reference]} if reference else {})
         params = {"filters": json.dumps(filters)} if filters else {}
-        return list(await self._ask("images", "GET", "/images/json", params=params))
+        return await self._ask_list("images", "/images/json", params)
 
     async def pull(
         self, reference: str, auth: Auth | None = None, *, idle_s: float = IDLE_TIMEOUT_S
@@ -156,7 +156,7 @@ class Engine:
     async def tag(self, reference: str, repository: str, tag: str) -> None:
         """Give an image of the node another name."""
         params = {"repo": repository, "tag": tag}
-        await self._ask(f"tag of {reference}", "POST", f"/images/{_quote(reference)}/tag", params=params)
+        await self._tell(f"tag of {reference}", "POST", f"/images/{_quote(reference)}/tag", params=params)
 
     async def remove_image(self, reference: str) -> bool:
         """Remove an image or one of its names; False where it is not there.
@@ -164,7 +164,7 @@ class Engine:
         :raises EngineError: a container uses it (``status`` 409)
         """
         with _absent():
-            await self._ask(f"removal of image {reference}", "DELETE", f"/images/{_quote(reference)}")
+            await self._tell(f"removal of image {reference}", "DELETE", f"/images/{_quote(reference)}")
             return True
         return False
 
@@ -176,12 +176,12 @@ class Engine:
         :param labels: an empty value asks for the label alone
         """
         params = {"all": "true" if stopped else "false", "filters": json.dumps(_filters(labels))}
-        return list(await self._ask("containers", "GET", "/containers/json", params=params))
+        return await self._ask_list("containers", "/containers/json", params)
 
     async def inspect(self, container: str) -> dict[str, Any] | None:
         """Return ``GET /containers/{id}/json``; None where there is none."""
         with _absent():
-            return dict(await self._ask(f"container {container}", "GET", f"/containers/{_quote(container)}/json"))
+            return await self._ask(f"container {container}", "GET", f"/containers/{_quote(container)}/json")
         return None
 
     async def create(self, name: str, config: Mapping[str, Any]) -> str:
@@ -190,7 +190,8 @@ class Engine:
         :raises EngineError: the name is taken (``status`` 409), or the engine refuses
         """
         what = f"creation of container {name}"
-        return str((await self._ask(what, "POST", "/containers/create", params={"name": name}, body=config))["Id"])
+        made = await self._ask(what, "POST", "/containers/create", params={"name": name}, body=config)
+        return str(made.get("Id"))
 
     async def start(self, container: str) -> None:
         """Start it; nothing happens where it runs."""
@@ -214,7 +215,7 @@ class Engine:
         with _absent():
             what = f"removal of container {container}"
             params = {"force": "true", "v": "true"}
-            await self._ask(what, "DELETE", f"/containers/{_quote(container)}", params=params)
+            await self._tell(what, "DELETE", f"/containers/{_quote(container)}", params=params)
 
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""
@@ -225,7 +226,7 @@ class Engine:
         what = f"wait for container {container}"
         path = await self._path(f"/containers/{_quote(container)}/wait")
         async with self._answer(what, "POST", path, idle_s=None) as answer:
-            return int((await self._read_json(answer))["StatusCode"])
+            return int(self._object(what, await self._read_json(answer)).get("StatusCode", -1))
 
     async def logs(
         self,
@@ -265,7 +266,7 @@ class Engine:
         self, what: str, container: str, verb: str, params: Mapping[str, str] | None = None, more_s: float = 0
     ) -> None:
         path = f"/containers/{_quote(container)}/{verb}"
-        await self._ask(what, "POST", path, params=params, timeout_s=REQUEST_TIMEOUT_S + more_s)
+        await self._tell(what, "POST", path, params=params, timeout_s=REQUEST_TIMEOUT_S + more_s)
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -281,8 +282,18 @@ class Engine:
         spoken = max(API_VERSION, oldest)
         return f"/v{spoken[0]}.{spoken[1]}{path}"
 
-    async def _ask(self, what: str, method: str, path: str, **more: Any) -> Any:
-        return await self._json(what, method, await self._path(path), **more)
+    async def _ask(self, what: str, method: str, path: str, **more: Any) -> dict[str, Any]:
+        return self._object(what, await self._json(what, method, await self._path(path), **more))
+
+    async def _tell(self, what: str, method: str, path: str, **more: Any) -> None:
+        """Ask for something to be done, whatever is said of it."""
+        await self._json(what, method, await self._path(path), **more)
+
+    async def _ask_list(self, what: str, path: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
+        found = await self._json(what, "GET", await self._path(path), params=params)
+        if not isinstance(found, list):
+            raise self._refused(what, "not as its API promises: no list", None)
+        return [self._object(what, item) for item in found]
 
     async def _json(
         self, what: str, method: str, path: str, *, timeout_s: float = REQUEST_TIMEOUT_S, **more: Any
@@ -348,8 +359,15 @@ class Engine:
                 yield answer
         except TimeoutError:
             raise EngineAway(f"{self.name}: {what}: the engine did not answer in time") from None
-        except (aiohttp.ClientError, asyncssh.Error, OSError, ValueError) as error:
+        except (aiohttp.ClientError, asyncssh.Error, OSError) as error:
             raise await self._why(what, error) from None
+        except ValueError as error:
+            raise self._refused(what, f"not as its API promises: {error}", None) from None
+
+    def _object(self, what: str, answer: Any) -> dict[str, Any]:
+        if not isinstance(answer, dict):
+            raise self._refused(what, "not as its API promises: no object", None)
+        return answer
 
     def _refused(self, what: str, words: str, status: int | None) -> EngineError:
         error = EngineError(f"{self.name}: {what}: {_one_line(words)}")
