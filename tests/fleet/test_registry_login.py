@@ -142,7 +142,7 @@ def test_a_login_that_may_not_write_the_ca_is_told_so(
     runner: DagRunner, edge_fleet: EdgeFleet, clean_node: EdgeNode
 ) -> None:
     node = clean_node
-    node.run("sh", "-c", "id edge || useradd -m -s /bin/sh -G docker edge")
+    node.run("sh", "-c", "id edge || useradd -p '*' -m -s /bin/sh -G docker edge")
     node.run(
         "sh",
         "-c",

@@ -42,6 +42,8 @@ from evc.store.nodes import (
 PLAYBOOK = "del_cert"
 AT_ONCE = 50
 CLEAN_TIMEOUT_S = 120.0
+FAILED_EVENT = "cleanup_failed"
+FAILED_PAUSE_S = 3600
 _CONFLICT = 409
 
 
@@ -106,9 +108,10 @@ class RemovalHook:
         :raises PlaybookFailed: Ansible itself failed
         """
         with self.fleet.engine.connect() as connection:
-            waiting = pending_nodes(connection)
+            everyone = pending_nodes(connection)
+        waiting = [node for node in everyone if not self._failed_lately(node)]
         if not waiting:
-            return {"cleaned": 0, "pending": 0}
+            return {"cleaned": 0, "pending": len(everyone)}
         registered = {node.name: node for node in self.fleet.nodes()}
         for node in waiting:
             self._revoke(node, must=False)
@@ -121,7 +124,10 @@ class RemovalHook:
                 self._done(node)
             else:
                 self.log.warning("%s: still pending cleanup: %s", node.name, problem)
-        return {"cleaned": len(waiting) - len(problems), "pending": len(problems)}
+                if isinstance(problem, PlaybookFailed):
+                    self._event(node, FAILED_EVENT, "error", str(problem))
+        cleaned = len(waiting) - len(problems)
+        return {"cleaned": cleaned, "pending": len(everyone) - cleaned}
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -172,11 +178,22 @@ class RemovalHook:
             self._done(node)
             return
         message = f"removed, pending cleanup: {problem}; reconcile_fleet goes on when it can"
-        with self.fleet.engine.begin() as connection:
-            record_event(connection, int(node.id or 0), PENDING_CLEANUP, "warning", str(problem), int(time.time()))
+        self._event(node, PENDING_CLEANUP, "warning", str(problem))
         self.log.warning("%s: %s", node.name, message)
         if isinstance(problem, PlaybookFailed):
+            self._event(node, FAILED_EVENT, "error", str(problem))
             raise PlaybookFailed(f"{node.name}: {message}")
+
+    def _failed_lately(self, node: Node) -> bool:
+        """Whether it answered and could not be cleaned: someone has to mend something first, so it is asked seldom."""
+        with self.fleet.engine.connect() as connection:
+            events = event_rows(connection, node=node.name, kind=FAILED_EVENT, limit=100)
+        newest_ts = max((event["ts"] for event in events if event["node_id"] == node.id), default=0)
+        return time.time() - newest_ts < FAILED_PAUSE_S
+
+    def _event(self, node: Node, kind: str, severity: str, message: str) -> None:
+        with self.fleet.engine.begin() as connection:
+            record_event(connection, int(node.id or 0), kind, severity, message, int(time.time()))
 
     def _done(self, node: Node, message: str = "cleaned and removed") -> None:
         with self.fleet.engine.begin() as connection:
