@@ -35,4 +35,4 @@ def kinds_of(text: str) -> tuple[InputKind, ...]:
 
 def hide_password(text: str) -> str:
     """Return an input for logs and tables: cameras' URLs often hold a login."""
-    return re.sub(r"^([a-z][a-z0-9+.-]*://)[^/@?#]*@", r"\1***@", text)
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", r"\1***@", text)
