@@ -31,7 +31,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     TRANSFERS_FILES = True
     _supports_check_mode = True
-    _VALID_ARGS = frozenset({"model", "models_folder", "revision", "image"})
+    _VALID_ARGS = frozenset({"model", "models_folder", "revision"})
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         """Return the node's ``folder``, the ``revision``, ``files_sent``, ``bytes_sent``, ``options`` of the build."""
@@ -59,14 +59,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "files": len(source.files),
             "bytes": source.size_bytes,
             **sent,
-            "options": build_options(source, image=str(self._task.args.get("image") or source.model.name)),
+            "options": build_options(source, image=f"{source.model.name}:{source.model.version}"),
         }
 
     def _source(self) -> Source:
         arguments = self._task.args
         unknown = set(arguments) - self._VALID_ARGS
         if unknown or not arguments.get("model") or not arguments.get("models_folder"):
-            raise AnsibleActionFail("evc_model takes model and models_folder, and revision and image if wanted")
+            raise AnsibleActionFail("evc_model takes model and models_folder, and revision if wanted")
         try:
             source = read_source(Path(str(arguments["models_folder"])), str(arguments["model"]))
         except InputError as error:

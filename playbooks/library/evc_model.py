@@ -27,7 +27,6 @@ options:
   model: {description: The model's name., type: str, required: true}
   models_folder: {description: The folder of all models, on this side., type: path, required: true}
   revision: {description: The revision that is expected., type: str}
-  image: {description: The image's name, for the build options that are returned., type: str}
 """
 
 BASE = "~/.evc/models"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from evc.engine.client import Auth, Engine
-from evc.errors import BuildFailed, EngineAway, EngineError, InputError
+from evc.errors import EngineAway, EngineError, InputError
 from evc.fleet.images import check_digest
 from evc.fleet.progress import Progress
 
@@ -26,8 +26,7 @@ async def push_image(
     :param image: id or name of an image of the engine
     :param repository: with the registry's address
     :param on_line: gets how far it is, every few seconds
-    :raises EngineError: the push failed, with the engine's words
-    :raises BuildFailed: another build took the same tag meanwhile
+    :raises EngineError: the push failed, with the engine's words; or another build took the same tag meanwhile
     """
     await engine.tag(image, repository, tag)
     progress, digest, retry = Progress(), None, ""
@@ -44,7 +43,7 @@ async def push_image(
     on_line(progress.snapshot().line)
     known = await engine.image(image)
     if digest is None or known is None or f"{repository}@{digest}" not in (known.get("RepoDigests") or ()):
-        raise BuildFailed(f"{engine.name}: {repository}:{tag} was taken by another build while this one pushed it")
+        raise EngineError(f"{engine.name}: {repository}:{tag} was taken by another build while this one pushed it")
     return digest
 
 

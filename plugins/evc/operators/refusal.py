@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from evc.errors import (
+    BuildFailed,
     EvcError,
     HostKeyChanged,
     ImageNotFound,
@@ -29,6 +30,7 @@ _FINAL = (
     ImageNotFound,
     RegistryRefused,
     RolloutFailed,
+    BuildFailed,
 )
 
 
