@@ -84,7 +84,7 @@ def killed_at(node: EdgeNode, target: Target, moment: int) -> bool:
     """Deploy in a process that is killed at ``moment``; False where it came to its end before."""
     child = multiprocessing.get_context("fork").Process(target=_try_once, args=(node, target, moment))
     child.start()
-    child.join(60)
+    child.join(300)
     assert child.exitcode in {0, -signal.SIGKILL}
     return child.exitcode != 0
 
@@ -164,7 +164,7 @@ def test_a_node_cut_off_in_mid_pull_ends_right_when_it_is_back(node: EdgeNode, i
     good, image = images.push(), images.push(size_mb=40)
     deploy(node, images.target(good))
     node.limit_rate(5_000_000)
-    assert asyncio.run(_cut_in_mid_pull(node, images.target(image), fast=fast)) < 15
+    assert asyncio.run(_cut_in_mid_pull(node, images.target(image), fast=fast)) < 40
     assert containers(node) == [(good.digest, "running")]
     node.restore()
     node.limit_rate(None)

@@ -231,6 +231,20 @@ def test_what_someone_did_by_hand_is_put_right(node: EdgeNode, images: Images, d
     assert [it.is_right for it in seen(node)] == [True]
 
 
+def test_what_became_unhealthy_is_started_anew(node: EdgeNode, images: Images) -> None:
+    it = quick_model(health={**CHECK, "command": ["/bin/sh", "-c", "test ! -e /broken"]})
+    target = images.target(images.push(f"rm -f /broken; {RUNS}"), it)
+    deployed = deploy(node, target)
+    with node.engine() as engine:
+        engine.containers.get(deployed.container_id).exec_run("touch /broken")
+    deadline = time.monotonic() + 60
+    while seen(node)[0].is_right and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [(it.health, it.is_right) for it in seen(node)] == [("unhealthy", False)]
+    assert deploy(node, target).container_id == deployed.container_id
+    assert [(it.health, it.is_right) for it in seen(node)] == [("healthy", True)]
+
+
 def test_what_was_good_once_is_not_removed_when_it_fails_later(node: EdgeNode, images: Images) -> None:
     image = images.push("test ! -e /srv/broken || exit 5; " + RUNS)
     node.run("mkdir", "-p", "/srv/evc-test")

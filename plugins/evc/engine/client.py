@@ -358,7 +358,8 @@ class Engine:
                     raise self._refused(what, _words(await answer.content.read(MAX_MESSAGE * 20)), answer.status)
                 yield answer
         except TimeoutError:
-            raise EngineAway(f"{self.name}: {what}: the engine did not answer in time") from None
+            waited = f"nothing came for {idle_s:g} s" if idle_s else f"no answer within {total_s or 0:g} s"
+            raise EngineAway(f"{self.name}: {what}: {waited}") from None
         except (aiohttp.ClientError, asyncssh.Error, OSError) as error:
             raise await self._why(what, error) from None
         except ValueError as error:

@@ -91,7 +91,8 @@ def _running(listed: Mapping[str, Any]) -> Running:
     image = str(listed.get("Image", "")).partition("@")[0]
     return Running(
         model=_label(listed, MODEL_LABEL),
-        repository=image.partition("/")[2],
+        # an image that lost its name is listed by its id; models are pushed under their own name
+        repository=image.partition("/")[2] or _label(listed, MODEL_LABEL),
         digest=_label(listed, DIGEST_LABEL),
         config=_label(listed, CONFIG_LABEL),
         mode=_label(listed, MODE_LABEL),
