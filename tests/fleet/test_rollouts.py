@@ -29,6 +29,7 @@ from tests.servers.airflow import DagRunner
 from tests.servers.edge import EdgeFleet
 from tests.servers.edge_node import EdgeNode
 
+LOG = logging.getLogger("tests.rollouts")
 pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("fleet")]
 
 MODEL_YAML = """\
@@ -96,9 +97,25 @@ class Fleet:
         with self.engine().begin() as connection:
             control_rollout(connection, None, "reid", action, int(time.time()))
 
-    def reconcile(self, **conf: Any) -> str:
-        """Run reconcile_fleet to its end; returns the state of its task."""
-        return self.runner.run("reconcile_fleet", **conf)["reconcile"]
+    def begin(self, run_id: str = "other", **given: Any) -> list[str]:
+        """Plan a roll-out as its DAG run would; returns the nodes of its first wave."""
+        params = {
+            "model": "reid", "tag": "1.0", "digest": None, "nodes": [], "groups": [], "waves": ["100%"],
+            "success_threshold": 90, "error_threshold": 10, "deadline": "1h", "approval": False, "if_busy": "refuse",
+        }  # fmt: skip
+        planned = RolloutHook(LOG).plan(run_id, {**params, **given}, lambda run_id: False)
+        assert isinstance(planned, list)
+        return planned
+
+    def install(self, tag: str, **given: Any) -> None:
+        """Roll out as a DAG run would, in a fraction of the time."""
+        for name in self.begin(f"install-{tag}", tag=tag, **given):
+            DeploymentHook(LOG).deploy(f"install-{tag}", name, is_last_try=True)
+        RolloutHook(LOG).finish(f"install-{tag}")
+
+    def reconcile(self, *groups: str, repair: bool | None = None) -> dict[str, int]:
+        """Do what a run of reconcile_fleet does."""
+        return ReconcileHook(LOG, repair).reconcile([], groups, lambda run_id: False)
 
     def push(self, tag: str, **more: Any) -> str:
         """Push an image of the model; returns its digest."""
@@ -177,7 +194,7 @@ def test_two_waves_over_three_nodes(evc: Fleet) -> None:
 
 def test_an_unhealthy_canary_goes_back_and_stops_the_rest(evc: Fleet) -> None:
     good = evc.push("1.0")
-    assert evc.deploy(tag="1.0", waves=["100%"])["finish"] == "success"
+    evc.install("1.0")
     bad = evc.push("2.0", healthcheck="false")
     tasks = evc.deploy(tag="2.0", waves=[1, "100%"])
     assert states(tasks, "wave_1.deploy") == ["failed"]
@@ -196,11 +213,10 @@ def test_an_unhealthy_canary_goes_back_and_stops_the_rest(evc: Fleet) -> None:
 def test_nodes_that_succeeded_go_back_to_what_they_had(evc: Fleet) -> None:
     good = evc.push("1.0")
     # edge-1 has none before
-    assert evc.deploy(tag="1.0", nodes=["edge-2", "edge-3"], waves=["100%"])["finish"] == "success"
+    evc.install("1.0", nodes=["edge-2", "edge-3"])
     evc.push("2.0", healthcheck="! grep -q edge-3 /node")
-    tasks = evc.deploy(tag="2.0", waves=[1, "100%"])
-    assert states(tasks, "wave_1.deploy") == ["success"]
-    assert sorted(states(tasks, "wave_2.deploy")) == ["failed", "success"]
+    tasks = evc.deploy(tag="2.0", waves=[1, 2, "100%"])
+    assert [states(tasks, f"wave_{n}.deploy") for n in (1, 2, 3)] == [["success"], ["success"], ["failed"]]
     assert states(tasks, "rollback.restore") == ["success"] * 3
     assert tasks["finish"] == "failed"
     assert [running(node) for node in evc.nodes] == [[], [good], [good]]
@@ -211,7 +227,7 @@ def test_nodes_that_succeeded_go_back_to_what_they_had(evc: Fleet) -> None:
 
 def test_a_node_that_is_cut_off_meanwhile_goes_back_when_it_answers(evc: Fleet) -> None:
     good = evc.push("1.0")
-    assert evc.deploy(tag="1.0", nodes=["edge-2"], waves=["100%"])["finish"] == "success"
+    evc.install("1.0", nodes=["edge-2"])
     evc.push("2.0", healthcheck="! grep -q edge-3 /node")
 
     def cut_off() -> bool:
@@ -222,12 +238,12 @@ def test_a_node_that_is_cut_off_meanwhile_goes_back_when_it_answers(evc: Fleet) 
         return True
 
     with meanwhile(cut_off):
-        tasks = evc.deploy(tag="2.0", waves=["100%"])
+        tasks = evc.deploy(tag="2.0", waves=[2, "100%"])
     assert sorted(states(tasks, "rollback.restore")) == ["skipped", "skipped", "success"]
     assert evc.statuses() == ["pending", "pending", "failed"]
     for node in evc.nodes[:2]:
         node.restore()
-    assert evc.reconcile() == "success"
+    assert evc.reconcile() == {"brought": 2}
     assert [running(node) for node in evc.nodes] == [[], [good], []]
     assert evc.statuses() == ["rolled_back", "rolled_back", "failed"]
     assert evc.desired() == [("edge-2", good, "running")]
@@ -244,10 +260,10 @@ def test_a_node_that_does_not_answer_is_pending_and_brought_when_it_is_back(evc:
     assert (tasks["wave_1.gate"], tasks["finish"]) == ("success", "success")
     assert evc.statuses() == ["succeeded", "succeeded", "pending"]
     assert evc.desired()[2] == ("edge-3", digest, "pending")
-    assert evc.reconcile() == "success"
+    assert evc.reconcile() == {}
     assert evc.statuses()[2] == "pending"
     evc.nodes[2].restore()
-    assert evc.reconcile() == "success"
+    assert evc.runner.run("reconcile_fleet")["reconcile"] == "success"
     assert evc.statuses() == ["succeeded"] * 3
     assert running(evc.nodes[2]) == [digest]
     assert evc.desired()[2] == ("edge-3", digest, "running")
@@ -255,7 +271,7 @@ def test_a_node_that_does_not_answer_is_pending_and_brought_when_it_is_back(evc:
 
 def test_after_the_deadline_a_node_keeps_what_it_has(evc: Fleet) -> None:
     good = evc.push("1.0")
-    assert evc.deploy(tag="1.0", waves=["100%"])["finish"] == "success"
+    evc.install("1.0")
     evc.push("2.0")
     evc.nodes[0].cut(fast=True)
     tasks = evc.deploy(tag="2.0", nodes=["edge-1"], waves=["100%"], deadline="1s")
@@ -264,7 +280,7 @@ def test_after_the_deadline_a_node_keeps_what_it_has(evc: Fleet) -> None:
     assert evc.last()[0] == "failed"
     assert "1 did not answer until the deadline" in evc.last()[1]
     evc.nodes[0].restore()
-    assert evc.reconcile(nodes=["edge-1"]) == "success"
+    assert evc.reconcile("edge") == {"running": 3}
     assert running(evc.nodes[0]) == [good]
     assert evc.desired()[0] == ("edge-1", good, "running")
 
@@ -280,8 +296,7 @@ def test_a_gate_waits_for_a_canary_that_does_not_answer(evc: Fleet, monkeypatch:
         time.sleep(2)
         assert evc.statuses() == ["pending", "waiting"]
         evc.nodes[0].restore()
-        hook = ReconcileHook(logging.getLogger("tests"))
-        assert hook.reconcile([], [], lambda run_id: False) == {"brought": 1}
+        assert evc.reconcile() == {"brought": 1}
         return True
 
     with meanwhile(bring_back):
@@ -321,20 +336,9 @@ class meanwhile:  # noqa: N801  reads as what it is: a context manager
         assert self.done or exception[0]
 
 
-def begin(evc: Fleet, run_id: str = "other", **given: Any) -> list[str]:
-    """Plan a roll-out as its DAG run would."""
-    params = {
-        "model": "reid", "tag": "1.0", "digest": None, "nodes": [], "groups": [], "waves": ["100%"],
-        "success_threshold": 90, "error_threshold": 10, "deadline": "1h", "approval": False, "if_busy": "refuse",
-    }  # fmt: skip
-    planned = RolloutHook(logging.getLogger("tests")).plan(run_id, {**params, **given}, lambda run_id: False)
-    assert isinstance(planned, list)
-    return planned
-
-
 def test_a_second_roll_out_is_refused_or_waits(evc: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = evc.push("1.0")
-    begin(evc)
+    evc.begin()
     monkeypatch.setattr(plan_rollout, "is_over", lambda run_id: False)
     tasks = evc.deploy(tag="1.0")
     assert (tasks["plan"], tasks["finish"]) == ("failed", "failed")
@@ -359,11 +363,11 @@ def test_a_second_roll_out_is_refused_or_waits(evc: Fleet, monkeypatch: pytest.M
 
 def test_a_roll_out_whose_run_is_gone_blocks_nobody(evc: Fleet) -> None:
     evc.push("1.0")
-    begin(evc)
+    evc.begin()
     assert evc.deploy(tag="1.0", nodes=["edge-1"])["finish"] == "success"
     assert evc.rows("SELECT status FROM rollouts ORDER BY id") == [("aborted",), ("succeeded",)]
-    begin(evc, "gone")
-    assert evc.reconcile() == "success"
+    evc.begin("gone")
+    assert ReconcileHook(LOG).reconcile([], [], lambda run_id: True) == {"closed": 1}
     assert evc.last() == ("aborted", "its DAG run ended without closing it")
 
 
@@ -410,20 +414,20 @@ def test_a_pause_starts_nothing_until_it_is_over(evc: Fleet, monkeypatch: pytest
 
 def test_what_someone_changed_by_hand_is_shown_once_and_put_right_on_demand(evc: Fleet) -> None:
     digest = evc.push("1.0")
-    assert evc.deploy(tag="1.0", waves=["100%"])["finish"] == "success"
+    evc.install("1.0")
     with evc.nodes[0].engine() as engine:
         engine.containers.list(filters={"label": "evc.config"})[0].remove(force=True)
     with evc.nodes[1].engine() as engine:
         engine.containers.list(filters={"label": "evc.config"})[0].stop(timeout=0)
     for _ in range(2):
-        assert evc.reconcile(groups=["edge"]) == "success"
+        assert evc.reconcile("edge") == {"drifted": 2, "running": 1}
     assert [status for _, _, status in evc.desired()] == ["drifted", "drifted", "running"]
     events = evc.rows("SELECT name, message FROM node_events JOIN nodes ON nodes.id = node_id WHERE kind = 'drift'")
     wanted = f"reid: {digest[:19]} is wanted, "
     assert sorted(events) == [("edge-1", f"{wanted}no container is there"), ("edge-2", f"{wanted}it is exited")]
     assert [running(node) for node in evc.nodes] == [[], [], [digest]]
 
-    assert evc.reconcile(groups=["edge"], repair=True) == "success"
+    assert evc.reconcile("edge", repair=True) == {"brought": 2, "running": 1}
     assert [running(node) for node in evc.nodes] == [[digest]] * 3
     assert [status for _, _, status in evc.desired()] == ["running"] * 3
     assert evc.rows("SELECT count(*) FROM node_events WHERE kind = 'drift_repaired'") == [(2,)]
@@ -434,17 +438,17 @@ def test_what_someone_changed_by_hand_is_shown_once_and_put_right_on_demand(evc:
 
 
 def _deploy(run_id: str, name: str) -> None:
-    DeploymentHook(logging.getLogger("tests")).deploy(run_id, name, is_last_try=False)
+    DeploymentHook(LOG).deploy(run_id, name, is_last_try=False)
 
 
 @pytest.mark.parametrize("stage", ["preflight", "pulling", "starting", "gate"])
 def test_a_task_killed_at_any_stage_ends_the_same_after_a_retry(evc: Fleet, stage: str) -> None:
     assert stage in WORKING
     evc.push("1.0")
-    assert evc.deploy(tag="1.0", nodes=["edge-1"], waves=["100%"])["finish"] == "success"
+    evc.install("1.0", nodes=["edge-1"])
     digest = evc.push("2.0", size_mb=8)
     evc.nodes[0].limit_rate(4_000_000)
-    assert begin(evc, tag="2.0", nodes=["edge-1"]) == ["edge-1"]
+    assert evc.begin(tag="2.0", nodes=["edge-1"]) == ["edge-1"]
     process = multiprocessing.get_context("fork").Process(target=_deploy, args=("other", "edge-1"))
     process.start()
     deadline = time.monotonic() + 60
@@ -456,20 +460,20 @@ def test_a_task_killed_at_any_stage_ends_the_same_after_a_retry(evc: Fleet, stag
     process.join()
     assert evc.statuses() == [stage]
 
-    turn = DeploymentHook(logging.getLogger("tests")).deploy("other", "edge-1", is_last_try=True)
+    turn = DeploymentHook(LOG).deploy("other", "edge-1", is_last_try=True)
     assert turn.kind is Kind.DONE
     assert running(evc.nodes[0]) == [digest]
     with evc.nodes[0].engine() as engine:
         assert len(engine.containers.list(all=True)) == 1
-    assert RolloutHook(logging.getLogger("tests")).finish("other").endswith("succeeded: 1 succeeded")
+    assert RolloutHook(LOG).finish("other").endswith("succeeded: 1 succeeded")
     assert evc.desired() == [("edge-1", digest, "running")]
 
 
 def test_a_task_that_runs_after_the_end_changes_nothing(evc: Fleet) -> None:
     evc.push("1.0")
-    begin(evc, nodes=["edge-1"])
+    evc.begin(nodes=["edge-1"])
     evc.control("abort")
-    turn = DeploymentHook(logging.getLogger("tests")).deploy("other", "edge-1", is_last_try=False)
+    turn = DeploymentHook(LOG).deploy("other", "edge-1", is_last_try=False)
     assert turn.kind is Kind.SKIP
     assert turn.message.endswith("has ended: aborted by request; trigger deploy_model anew")
     assert running(evc.nodes[0]) == []

@@ -436,7 +436,9 @@ def test_when_a_node_is_looked_at(
     with fleet.connect() as connection:
         (found,) = list_assignments(connection)
     checked_ts = None if age_s is None else TS - age_s
-    assert is_due(replace(found, status=status, checked_ts=checked_ts, message=message), TS, 300) == due
+    seen = replace(found, status=status, checked_ts=checked_ts, message=message)
+    assert is_due(seen, TS, 300, is_up=True) == due
+    assert is_due(seen, TS, 300, is_up=False) == (due and (status, age_s) != ("unreachable", 10))
 
 
 def test_a_removed_node_has_no_assignment_to_meet(fleet: Engine) -> None:

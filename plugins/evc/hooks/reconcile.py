@@ -49,7 +49,7 @@ from evc.store.assignments import (
 from evc.store.assignments import RUNNING as MET
 from evc.store.database import check_schema
 from evc.store.events import record_event
-from evc.store.nodes import list_nodes
+from evc.store.nodes import list_nodes, node_rows
 from evc.store.rollout_nodes import settle_pending
 from evc.store.rollouts import expire_pending, find_rollout
 
@@ -124,6 +124,7 @@ class ReconcileHook:
     def _due(self, names: Sequence[str], groups: Sequence[str], now_ts: int) -> list[_Work]:
         with self.engine.connect() as connection:
             nodes = list_nodes(connection)
+            up = {row["id"] for row in node_rows(connection) if row["status"] == "up"}
             assigned = list_assignments(connection)
             self._returns = pending_returns(connection)
         self._nodes = {node.name: node for node in nodes}
@@ -132,7 +133,8 @@ class ReconcileHook:
         by_id = {node.id: node for node in nodes}
         work: defaultdict[int, _Work] = defaultdict(lambda: _Work(Node("", "")))
         for found in assigned:
-            if found.node_id in chosen and (asked or is_due(found, now_ts, self.settings.drift_interval_s)):
+            due = is_due(found, now_ts, self.settings.drift_interval_s, is_up=found.node_id in up)
+            if found.node_id in chosen and (asked or due):
                 work[found.node_id].assigned.append(found)
         for (node_id, model), back in self._returns.items():
             if node_id in chosen and back[1] is None:
@@ -152,13 +154,18 @@ class ReconcileHook:
                 try:
                     await self._node(pool, item)
                 finally:
-                    await pool.discard(item.node)
+                    if item.node.name not in gates:  # others are reached through it
+                        await pool.discard(item.node)
 
+        gates = {node.jump_node for node in self._nodes.values()}
         self._work = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for item in work:
                     tasks.create_task(one(item))
+        except* EvcError as several:
+            # of the database, or a login of ours: one says it
+            raise _first(several) from None
         finally:
             await pool.close()
 
@@ -345,6 +352,11 @@ class ReconcileHook:
         if node.id is not None:
             with self.engine.begin() as connection:
                 record_event(connection, node.id, kind, severity, message, int(time.time()))
+
+
+def _first(error: BaseExceptionGroup[EvcError]) -> EvcError:
+    inner = error.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def told(found: Assignment, there: Sequence[Running]) -> str:

@@ -249,13 +249,22 @@ class RolloutHook:
     def to_restore(self, run_id: str) -> list[str]:
         """Return the nodes on which something has to go back; none where the roll-out does not go back.
 
-        One that failed is among them: its task may have been killed half-way.
+        One that failed is among them: its task may have been killed half-way. So may a gate have been.
         """
         rollout = self._find(run_id)
-        if rollout is None or rollout.command != ROLLBACK or rollout.is_finished:
+        if rollout is None or rollout.is_finished:
             return []
-        with self.engine.connect() as connection:
+        thresholds = Thresholds(rollout.success_threshold, rollout.error_threshold)
+        with self.engine.begin() as connection:
             nodes = list_rollout_nodes(connection, rollout.id)
+            for wave in sorted({node.wave for node in nodes}):
+                verdict = judge([node.status for node in nodes if node.wave == wave], thresholds, is_late=False)
+                if verdict.step is Step.GO_BACK and rollout.command != ROLLBACK:
+                    begin_rollback(connection, rollout.id, f"wave {wave + 1}: {verdict.message}", int(time.time()))
+                    break
+            rollout = self._require(connection, run_id)
+        if rollout.command != ROLLBACK:
+            return []
         return [node.name for node in nodes if node.status in (SUCCEEDED, "failed") and node.started_ts is not None]
 
     def finish(self, run_id: str) -> str:

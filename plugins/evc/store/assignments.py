@@ -238,13 +238,16 @@ def pending_returns(connection: Connection) -> dict[tuple[int, str], tuple[int, 
     }
 
 
-def is_due(found: Assignment, ts: int, interval_s: int) -> bool:
-    """Whether a node should be looked at: at once where something is to be done there, else every ``interval_s``."""
+def is_due(found: Assignment, ts: int, interval_s: int, *, is_up: bool) -> bool:
+    """Whether a node should be looked at: at once where something can be done there, else every ``interval_s``.
+
+    :param is_up: the node answered its last sweep
+    """
     if found.checked_ts is None:
         return True
     if found.status == REPAIRING:
         return found.checked_ts <= ts - REPAIR_TIMEOUT_S
-    is_open = found.status == UNREACHABLE or (found.status == PENDING and found.message is None)
+    is_open = (found.status == UNREACHABLE and is_up) or (found.status == PENDING and found.message is None)
     return is_open or found.checked_ts <= ts - interval_s
 
 

@@ -1,0 +1,101 @@
+"""What only a running Airflow shows of a roll-out: its pool, approvals, and a run that someone marks as failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from evc.store.nodes import store_node
+from tests.fleet.test_rollouts import MODEL_YAML, running
+from tests.servers.edge import EdgeFleet
+from tests.servers.edge_node import EdgeNode
+from tests.servers.running_airflow import RunningAirflow, running_airflow
+
+pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("fleet")]
+
+
+@pytest.fixture
+def airflow(edge_fleet: EdgeFleet, edge_nodes: list[EdgeNode], tmp_path: Path) -> Iterator[RunningAirflow]:
+    folder = tmp_path / "models" / "reid"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(MODEL_YAML)
+    (folder / "Dockerfile").write_text("FROM scratch\n")
+    registry = edge_fleet.registry
+    connection = {
+        "conn_type": "docker",
+        "host": registry.host,
+        "port": registry.push.port,
+        "login": registry.push.account.login,
+        "password": registry.push.account.password,
+        "extra": {"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
+    }
+    nodes = {"conn_type": "ssh", "login": "root", "extra": {"key_file": str(edge_fleet.key_file)}}
+    environment = {
+        "AIRFLOW_CONN_EVC_REGISTRY": json.dumps(connection),
+        "AIRFLOW_CONN_EVC_NODES": json.dumps(nodes),
+        "AIRFLOW__EVC__MODELS_FOLDER": str(folder.parent),
+        "AIRFLOW__EVC__PULL_SLOTS": "3",
+    }
+    with running_airflow(tmp_path / "state", environment, ("deploy_model", "reconcile_fleet")) as started:
+        with started.engine.begin() as transaction:
+            for node in edge_nodes:
+                node.trust(registry)
+                store_node(transaction, node.node(groups=("edge",)), 1_700_000_000)
+        yield started
+
+
+def gate(airflow: RunningAirflow, run_id: str) -> str:
+    """Return the path of the first gate's request."""
+    return f"/api/v2/dags/deploy_model/dagRuns/{quote(run_id)}/taskInstances/wave_1.gate/-1/hitlDetails"
+
+
+def is_asked(airflow: RunningAirflow, run_id: str) -> bool:
+    states = {task["task_id"]: task["state"] for task in airflow.tasks("deploy_model", run_id)}
+    return states.get("wave_1.gate") == "awaiting_input"
+
+
+def test_approval_pool_and_a_run_that_is_marked_as_failed(
+    airflow: RunningAirflow, edge_fleet: EdgeFleet, edge_nodes: list[EdgeNode]
+) -> None:
+    pool = airflow.api.get("/api/v2/pools/evc_pulls")
+    assert (pool["slots"], pool["include_deferred"]) == (3, False)
+
+    digest = edge_fleet.push_image("reid", "1.0", healthcheck="true")
+    run_id = airflow.trigger("deploy_model", model="reid", tag="1.0", waves=[1, "100%"], approval=True)
+    airflow.until(lambda: is_asked(airflow, run_id), 180, "the question")
+    asked = airflow.api.get(gate(airflow, run_id))
+    assert asked["subject"] == "Go on with wave 2 of reid:1.0?"
+    assert [running(node) for node in edge_nodes] == [[digest], [], []]
+    airflow.api._send("PATCH", gate(airflow, run_id), {"chosen_options": ["Approve"], "params_input": {}})
+    assert airflow.wait("deploy_model", run_id) == "success", airflow.api.failure("deploy_model", run_id)
+    assert [running(node) for node in edge_nodes] == [[digest]] * 3
+    tasks = {(task["task_id"], task["map_index"]): task for task in airflow.tasks("deploy_model", run_id)}
+    names = [tasks["wave_2.deploy", index]["rendered_map_index"] for index in (0, 1)]
+    assert names == ["edge-2", "edge-3"]
+    assert tasks["wave_1.deploy", 0]["pool"] == "evc_pulls"
+    assert {task["state"] for (name, _), task in tasks.items() if name in ("wave_3.gate", "wave_5.deploy")} == {
+        "skipped"
+    }
+
+    second = edge_fleet.push_image("reid", "2.0", healthcheck="true")
+    run_id = airflow.trigger("deploy_model", model="reid", tag="2.0", waves=[1, "100%"], approval=True)
+    airflow.until(lambda: is_asked(airflow, run_id), 180, "the question")
+    airflow.api._send("PATCH", gate(airflow, run_id), {"chosen_options": ["Reject"], "params_input": {}})
+    assert airflow.wait("deploy_model", run_id) == "failed"
+    ((status, message),) = (
+        (row["status"], row["message"])
+        for row in airflow.rows("SELECT status, message FROM rollouts WHERE run_id = :run_id", run_id=run_id)
+    )
+    assert (status, message.startswith("wave 2 was not approved by ")) == ("aborted", True)
+    assert [running(node) for node in edge_nodes] == [[second], [digest], [digest]]
+
+    # nobody closes it: reconcile_fleet does
+    run_id = airflow.trigger("deploy_model", model="reid", tag="2.0", waves=[1, "100%"], approval=True)
+    airflow.until(lambda: is_asked(airflow, run_id), 180, "the question")
+    airflow.api._send("PATCH", f"/api/v2/dags/deploy_model/dagRuns/{quote(run_id)}", {"state": "failed"})
+    query = "SELECT status FROM rollouts WHERE run_id = :run_id"
+    airflow.until(lambda: airflow.rows(query, run_id=run_id) == [{"status": "aborted"}], 180, "its end")
