@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import docker
@@ -24,6 +25,7 @@ from tests.servers.registry import Registry
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 _READY_TIMEOUT_S = 60
+_ENVIRONMENT = ("HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 _FILLER = "/var/lib/docker/filler"
 _DISK_METADATA_BYTES = 8 << 20  # a file system needs some for a large file, too
 
@@ -75,17 +77,29 @@ class EdgeNode:
             client.close()
 
     def run(self, *argv: str, check: bool = True) -> str:
-        """Run a command on it past SSH; returns stdout, stderr too where it fails unchecked.
+        """Run a command on it past SSH; returns stdout and stderr.
 
-        :raises RuntimeError: it ended with another status than 0
+        :raises RuntimeError: it ended with another status than 0, or the node is not running
         """
-        done = self._engine.api.exec_create(self.container_id, list(argv))
-        said: bytes = self._engine.api.exec_start(done)
-        status = self._engine.api.exec_inspect(done)["ExitCode"]
-        text = said.decode(errors="replace")
-        if check and status:
-            raise RuntimeError(f"{shlex.join(argv)} on {self.name} ended with {status}: {text[-2000:]}")
-        return text
+        pid = self._state()["Pid"]
+        if not pid:
+            raise RuntimeError(f"{self.name} is not running")
+        # docker exec loses a command's output now and then on a busy machine
+        enter = ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root"]
+        command = [*enter, "/usr/bin/env", "-i", "-C", "/", *_ENVIRONMENT, *argv]
+        done = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        if check and done.returncode:
+            said = done.stdout[-2000:]
+            raise RuntimeError(f"{shlex.join(argv)} on {self.name} ended with {done.returncode}: {said}")
+        return done.stdout
 
     def write_file(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """Write a file on it; folders on the way are made."""
@@ -142,7 +156,11 @@ class EdgeNode:
                 return
 
     def _is_up(self) -> bool:
-        return bool(self._engine.api.inspect_container(self.container_id)["State"]["Running"])
+        return bool(self._state()["Running"])
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = self._engine.api.inspect_container(self.container_id)["State"]
+        return state
 
     async def _ping(self) -> None:
         async with asyncio.timeout(5):
