@@ -47,7 +47,7 @@ def test_what_nodes_have_is_collected_and_masked(
     said = "echo seen rtsp://cam:hunter22@10.0.0.9/1; echo token=abcdef12 >&2; echo done"
     with first.engine() as engine:
         ours = {"evc.model": "talker", "evc.config": "x"}
-        engine.images.pull(image)
+        first.run("docker", "pull", image)
         engine.containers.run(
             image, ["sh", "-c", said], name="evc-talker", labels=ours, detach=True, environment={"KEY": "s3cr3t"}
         )
