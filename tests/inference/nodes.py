@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -92,13 +93,14 @@ async def _once(database: Engine, way: Way, given: Order) -> Run:
         await pool.close()
 
 
-def run_once(database: Engine, node: EdgeNode, given: Order, *, cancel_after_s: float | None = None) -> Run:
+def run_once(database: Engine, node: EdgeNode, given: Order, *, cancel_when: Callable[[], bool] | None = None) -> Run:
     """Carry out an order in this process."""
 
     async def main() -> Run:
         task = asyncio.create_task(_once(database, way_to(node), given))
-        if cancel_after_s is not None:
-            await asyncio.sleep(cancel_after_s)
+        if cancel_when is not None:
+            while not (task.done() or cancel_when()):  # noqa: ASYNC110  it is in a database
+                await asyncio.sleep(0.1)
             task.cancel()
         return await task
 

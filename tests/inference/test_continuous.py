@@ -67,6 +67,22 @@ def node(nodes: list[EdgeNode]) -> EdgeNode:
     return nodes[0]
 
 
+def lines_of(node: EdgeNode, container: str) -> int:
+    return int(node.run("sh", "-c", f"docker logs {container} | wc -l"))
+
+
+def until_said(node: EdgeNode, container: str, count: int, timeout_s: float = 60) -> None:
+    """Wait until a container has printed ``count`` lines."""
+    deadline = time.monotonic() + timeout_s
+    while lines_of(node, container) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def until_more(node: EdgeNode, container: str, count: int = 10) -> None:
+    until_said(node, container, lines_of(node, container) + count)
+
+
 def check_counts_on(database: Engine, node: EdgeNode, container: str) -> int:
     """Stop the container, read the rest, and return how many lines there are: each number once, none left out."""
     node.run("docker", "stop", container)
@@ -83,7 +99,7 @@ def test_new_lines_of_each_round(engine: Engine, node: EdgeNode, images: Images)
     container = deploy(node, images, images.push(COUNTS_ON))
     counts = []
     for _ in range(4):
-        time.sleep(0.5)
+        until_more(node, container)
         done = collect(engine, node)
         counts.append(done.lines)
         assert done.containers == 1
@@ -95,31 +111,42 @@ def test_new_lines_of_each_round(engine: Engine, node: EdgeNode, images: Images)
     assert collect(engine, node).lines == 0
 
 
-def test_over_restarts_of_container_engine_and_node(sqlite_engine: Engine, node: EdgeNode, images: Images) -> None:
+def restart_container(node: EdgeNode, container: str) -> None:
+    node.run("docker", "restart", container)
+
+
+def kill_container(node: EdgeNode, container: str) -> None:
+    node.run("docker", "kill", container)
+    node.run("docker", "start", container)
+
+
+def kill_engine(node: EdgeNode, container: str) -> None:
+    node.kill_engine()
+    node.start_engine()
+
+
+def restart_node(node: EdgeNode, container: str) -> None:
+    node.restart()
+
+
+def pull_the_plug(node: EdgeNode, container: str) -> None:
+    node.power_off()
+    node.start()
+
+
+@pytest.mark.parametrize("restart", [restart_container, kill_container, kill_engine, restart_node, pull_the_plug])
+def test_over_restarts_of_container_engine_and_node(
+    sqlite_engine: Engine, node: EdgeNode, images: Images, restart: Callable[[EdgeNode, str], None]
+) -> None:
     registered(sqlite_engine, node)
     container = deploy(node, images, images.push(COUNTS_ON))
-
-    def restart_engine() -> None:
-        node.kill_engine()
-        node.start_engine()
-
-    def plug() -> None:
-        node.power_off()
-        node.start()
-
-    steps: list[Callable[[], Any]] = [
-        lambda: node.run("docker", "restart", container),
-        lambda: node.run("docker", "kill", container) and node.run("docker", "start", container),
-        restart_engine,
-        node.restart,
-        plug,
-    ]
-    for step in steps:
-        time.sleep(0.5)
-        assert collect(sqlite_engine, node).lines
-        step()
-    time.sleep(0.5)
-    assert check_counts_on(sqlite_engine, node, container) > 100
+    until_more(node, container)
+    assert collect(sqlite_engine, node).lines
+    until_more(node, container)
+    restart(node, container)
+    until_more(node, container)
+    assert collect(sqlite_engine, node).lines
+    check_counts_on(sqlite_engine, node, container)
 
 
 def test_over_kills_of_the_task(engine: Engine, node: EdgeNode, images: Images) -> None:
@@ -139,7 +166,7 @@ def test_over_kills_of_the_task(engine: Engine, node: EdgeNode, images: Images) 
 def test_two_rounds_at_once_store_nothing_twice(engine: Engine, node: EdgeNode, images: Images) -> None:
     registered(engine, node)
     container = deploy(node, images, images.push(COUNTS_ON))
-    time.sleep(1)
+    until_more(node, container)
     for _ in range(3):
         with ExitStack() as stack:
             for process in [start_collecting(engine, node) for _ in range(2)]:
@@ -153,11 +180,11 @@ def test_a_container_that_was_replaced_is_read_to_its_end(
     registered(sqlite_engine, node)
     first = deploy(node, images, images.push(COUNTS_ON))
     collect(sqlite_engine, node)
-    time.sleep(0.5)
+    until_more(node, first)
     node.run("docker", "stop", first)
     node.run("docker", "rename", first, "previous")
     second = deploy(node, images, images.push(counting(50, then="sleep 1000")))
-    time.sleep(0.5)
+    until_said(node, second, 50)
     assert collect(sqlite_engine, node).containers == 2
     old, new = run_rows(sqlite_engine)
     assert (old["run_id"], old["status"], new["run_id"], new["status"]) == (first, "ended", second, "running")
@@ -165,7 +192,7 @@ def test_a_container_that_was_replaced_is_read_to_its_end(
     assert len(labels(sqlite_engine, old["id"])) == len(node.run("docker", "logs", first).splitlines())
     assert labels(sqlite_engine, new["id"]) == [str(number) for number in range(50)]
     node.run("docker", "start", first)  # a roll-back
-    time.sleep(0.5)
+    until_more(node, first)
     assert collect(sqlite_engine, node).lines
     assert run_rows(sqlite_engine)[0]["status"] == "running"
     node.run("docker", "rm", "-f", first)
@@ -180,8 +207,8 @@ def test_a_talkative_container_keeps_nobody_waiting(
     registered(sqlite_engine, *nodes)
     loud = deploy(nodes[0], images, images.push(counting(20_000, then="sleep 1000")))
     for node in nodes[1:]:
-        deploy(node, images, images.push(counting(10, then="sleep 1000")))
-    time.sleep(4)
+        until_said(node, deploy(node, images, images.push(counting(10, then="sleep 1000"))), 10)
+    until_said(nodes[0], loud, 20_000)
     done = collect(sqlite_engine, *nodes, bounds=Bounds(lines=6_000))
     assert done.behind == ["edge-1/reid"]
     by_run = {row["run_id"]: row["lines"] for row in run_rows(sqlite_engine)}
@@ -211,8 +238,8 @@ def test_a_silent_node_is_told_and_read_when_it_is_back(
     nodes[0].run("docker", "stop", container)
     collect(sqlite_engine, *nodes[:2])
     said = nodes[0].run("docker", "logs", container).splitlines()
-    first = run_rows(sqlite_engine)[0]
-    assert len(labels(sqlite_engine, first["id"])) == len(said)
+    identity = next(row["id"] for row in run_rows(sqlite_engine) if row["run_id"] == container)
+    assert len(labels(sqlite_engine, identity)) == len(said)
 
 
 SAYS_MORE = counting(100, then="while ! [ -e /go ]; do sleep 0.05; done\n" + counting(200).replace("i=0", "i=100"))
@@ -223,10 +250,10 @@ def test_over_a_clock_that_was_set_back(
 ) -> None:
     registered(sqlite_engine, node)
     container = deploy(node, images, images.push(f"{SAYS_MORE}\nsleep 1000"))
-    time.sleep(1)
+    until_said(node, container, 100)
     assert collect(sqlite_engine, node).lines == 100
     node.run("docker", "exec", container, "sh", "-c", ": >/go")
-    time.sleep(1.5)
+    until_said(node, container, 200)
     path = f"/var/lib/docker/containers/{container}/{container}-json.log"
     script = f"""import json
 lines = [json.loads(line) for line in open({path!r})]

@@ -160,7 +160,7 @@ def test_after_its_time_it_is_stopped_and_what_came_is_kept(bench: Bench) -> Non
 def test_a_cancel_removes_the_container_and_keeps_the_lines(bench: Bench) -> None:
     given = bench.order(counting(5, then="sleep 1000"))
     with pytest.raises(asyncio.CancelledError):
-        run_once(bench.database, bench.node, given, cancel_after_s=4)
+        run_once(bench.database, bench.node, given, cancel_when=lambda: len(rows(bench.database)) >= 5)
     assert [row["status"] for row in run_rows(bench.database)] == ["cancelled"]
     assert labels(bench.database) == numbers(5)
     assert left_on(bench.node) == []
@@ -198,7 +198,7 @@ def test_what_ended_between_two_tries_is_not_run_again(bench: Bench) -> None:
     bench.until(lambda: bool(left_on(bench.node)))
     process.kill()
     process.join()
-    time.sleep(1)
+    bench.until(lambda: not bench.node.run("docker", "ps", "-q").strip())
     run = run_once(bench.database, bench.node, given)
     assert (run.status, run.exit_code, labels(bench.database)) == ("failed", 5, numbers(20))
 
