@@ -10,6 +10,7 @@ if "scheduler" in sys.argv:
 
     import evc.hooks.fleet
     import evc.hooks.images
+    import evc.hooks.inference
     import evc.hooks.logins
     import evc.hooks.logs
     import evc.hooks.reconcile
