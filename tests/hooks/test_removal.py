@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from evc.errors import InputError
+from evc.errors import InputError, PlaybookFailed
+from evc.fleet.playbooks import HostResult, Report, Status
 from evc.hooks.fleet import FleetHook
 from evc.hooks.removal import RemovalHook
+from evc.store.nodes import node_rows
 from tests.servers.airflow import DagRunner
 from tests.servers.sshd import SshServer, free_port
 
@@ -145,3 +147,59 @@ def test_a_registry_that_can_t_be_asked_keeps_a_node_that_has_an_account(
     with pytest.raises(InputError, match="registry folder"):
         RemovalHook(LOG).remove("edge-1", force=False)
     assert [node.name for node in fleet.nodes()] == ["edge-1"]
+
+
+def test_one_that_answered_and_could_not_be_cleaned_is_asked_seldom(fleet: FleetHook, sshd: SshServer) -> None:
+    fleet.register(given(sshd))
+    make_dirty(fleet)
+    hook = RemovalHook(LOG)
+
+    def refuse(*_: Any, **__: Any) -> Report:
+        return Report("del_cert", {"edge-1": HostResult("edge-1", Status.FAILED, False, "Remove the CA", "no right")})
+
+    hook.playbooks.run = refuse  # type: ignore[method-assign]
+    hook._remove_containers = _nothing  # type: ignore[method-assign]
+    with pytest.raises(PlaybookFailed, match="^edge-1: removed, pending cleanup: .* Remove the CA: no right"):
+        hook.remove("edge-1", force=False)
+    assert rows(fleet, "SELECT status FROM nodes") == [("pending_cleanup",)]
+    hook.playbooks.run = None  # type: ignore[assignment, method-assign]  # whoever calls it fails
+    assert hook.cleanup_pending() == {"cleaned": 0, "pending": 1}
+
+
+async def _nothing(*_: Any) -> dict[str, Exception]:
+    return {}
+
+
+def test_killed_between_leaving_and_cleaning_a_retry_goes_on(fleet: FleetHook, sshd: SshServer) -> None:
+    fleet.register(given(sshd))
+    make_dirty(fleet)
+    hook = RemovalHook(LOG)
+
+    def die(*_: Any) -> dict[str, Exception]:
+        raise KeyboardInterrupt
+
+    hook._clean = die  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        hook.remove("edge-1", force=False)
+    assert rows(fleet, "SELECT status FROM nodes") == [("pending_cleanup",)]
+    hook = RemovalHook(LOG)
+    hook._clean = lambda *_: {}  # type: ignore[method-assign]
+    assert hook.remove("edge-1", force=False) == 1
+    assert rows(fleet, "SELECT status FROM nodes") == [("removed",)]
+
+
+def test_what_it_should_run_goes_with_it_and_pending_nodes_are_listed(fleet: FleetHook, sshd: SshServer) -> None:
+    fleet.register(given(sshd))
+    with fleet.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO assignments (node_id, model, repository, digest, spec, ts, status) "
+                "VALUES (1, 'm', 'm', 'd', '{}', 1, 'pending')"
+            )
+        )
+        connection.execute(text("UPDATE nodes SET port = :port"), {"port": free_port()})
+    RemovalHook(LOG).remove("edge-1", force=False)
+    assert rows(fleet, "SELECT count(*) FROM assignments") == [(0,)]
+    with fleet.engine.connect() as connection:
+        assert node_rows(connection) == []
+        assert [row["status"] for row in node_rows(connection, pending=True)] == ["pending_cleanup"]
