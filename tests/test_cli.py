@@ -20,6 +20,8 @@ from evc.fleet.nodes import make_node
 from evc.store.database import HEAD, embedded_url, open_engine, upgrade
 from evc.store.events import record_event
 from evc.store.nodes import remove_node, store_node
+from evc.store.rollout_nodes import begin_node, end_node, report_node
+from evc.store.rollouts import NewRollout, create_rollout
 from evc.store.tables import node_samples, nodes
 from evc.store.writer import Batch, write
 from tests.servers.postgres import PostgresServer, running_postgres
@@ -340,3 +342,55 @@ def test_on_a_terminal_lines_fit(fleet: str) -> None:
     assert ran.returncode == 0
     assert any("edge-1" in line for line in lines)
     assert max(len(line) for line in lines) <= 100
+
+
+@pytest.fixture
+def rollout(fleet: str) -> str:
+    """The URL of a database with a roll-out that goes on: one node has it, one waits."""
+    engine = open_engine(fleet)
+    new = NewRollout(
+        run_id="manual__1", model="reid", repository="reid", digest=f"sha256:{'a' * 64}", tag="1.0", spec={},
+        layers=None, waves=[1, "100%"], success_threshold=90.0, error_threshold=10.0, deadline_ts=TS + 3600,
+    )  # fmt: skip
+    with engine.begin() as connection:
+        made, _ = create_rollout(connection, new, [[1], [2]], TS)
+        begin_node(connection, made.id, 1, TS)
+        report_node(connection, made.id, 1, "pulling", bytes_done=5_000_000, bytes_total=10_000_000)
+        end_node(connection, made.id, 1, "succeeded", TS + 9)
+    engine.dispose()
+    return fleet
+
+
+def test_roll_outs_and_their_nodes(rollout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = _json(capsys, "rollouts", "--database", rollout)
+    assert (row["nodes"], row["succeeded"], row["failed"], row["pending"]) == (2, 1, 0, 0)
+    assert row["waves"] == [1, "100%"]
+    header, line = _table(capsys, "rollouts", "--database", rollout)
+    assert header.split()[:5] == ["ID", "MODEL", "TAG", "STATUS", "ASKED"]
+    assert line.split()[:9] == ["1", "reid", "1.0", "running", "-", "2", "1", "0", "0"]
+    _, first, second = _table(capsys, "rollouts", "nodes", "1", "--database", rollout)
+    assert first.split()[:5] == ["edge-1", "1", "succeeded", "5.0", "10.0"]
+    assert second.split()[:4] == ["edge-2", "2", "waiting", "-"]
+
+
+def test_a_roll_out_is_paused_resumed_and_aborted(rollout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _table(capsys, "rollouts", "pause", "1", "--database", rollout) == [
+        "roll-out 1 of reid:1.0: pauses: no further node begins, those at work end"
+    ]
+    assert _json(capsys, "rollouts", "--database", rollout)[0]["command"] == "pause"
+    assert _table(capsys, "rollouts", "resume", "1", "--database", rollout) == ["roll-out 1 of reid:1.0: goes on"]
+    (done,) = _json(capsys, "rollouts", "abort", "1", "--database", rollout)
+    assert (done["rollout"], done["action"]) == (1, "abort")
+    (row,) = _json(capsys, "rollouts", "--database", rollout)
+    assert (row["status"], row["message"]) == ("aborted", "aborted by request")
+    assert [row["status"] for row in _json(capsys, "rollouts", "nodes", "1", "--database", rollout)] == [
+        "succeeded",
+        "aborted",
+    ]
+    assert "has ended: aborted" in _error(capsys, "rollouts", "pause", "1", "--database", rollout)
+
+
+def test_an_action_on_a_roll_out_needs_one_that_is_there(rollout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "an action needs the id of a roll-out" in _error(capsys, "rollouts", "abort", "--database", rollout)
+    assert "there is no roll-out 9" in _error(capsys, "rollouts", "abort", "9", "--database", rollout)
+    assert "there is no roll-out 9" in _error(capsys, "rollouts", "nodes", "9", "--database", rollout)

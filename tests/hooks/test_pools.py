@@ -1,0 +1,45 @@
+"""The pool that roll-outs need."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from evc.hooks import pools
+from tests.servers.airflow import DagRunner
+
+
+def slots() -> int | None:
+    from airflow.models.pool import Pool
+
+    found = Pool.get_pool(pools.NAME)
+    return found and int(found.slots)
+
+
+def test_airflow_calls_the_listener_of_the_plugin() -> None:
+    from airflow.listeners.listener import get_listener_manager
+
+    assert get_listener_manager().pm.is_registered(pools)
+
+
+def test_the_pool_is_made_and_follows_the_setting(dag_runner: DagRunner) -> None:
+    pools.on_starting(component=None)
+    assert slots() == 8
+    pools.on_starting(component=None)
+    dag_runner.setting("pull_slots", "3")
+    pools.on_starting(component=None)
+    assert slots() == 3
+
+
+def test_a_setting_that_does_not_fit_is_told_and_stops_nothing(
+    dag_runner: DagRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    pools.on_starting(component=None)
+    dag_runner.setting("pull_slots", "many")
+    with caplog.at_level(logging.ERROR, pools.__name__):
+        pools.on_starting(component=None)
+    assert slots() == 8
+    assert caplog.messages == [
+        'pool evc_pulls: [evc] pull_slots: "many" is not a number; allowed: a whole number from 1 to 1024'
+    ]
