@@ -158,7 +158,7 @@ def test_one_that_answered_and_could_not_be_cleaned_is_asked_seldom(fleet: Fleet
         return Report("del_cert", {"edge-1": HostResult("edge-1", Status.FAILED, False, "Remove the CA", "no right")})
 
     hook.playbooks.run = refuse  # type: ignore[method-assign]
-    hook._remove_containers = _nothing  # type: ignore[method-assign]
+    hook._remove_containers = _nothing  # type: ignore[method-assign, assignment]
     with pytest.raises(PlaybookFailed, match="^edge-1: removed, pending cleanup: .* Remove the CA: no right"):
         hook.remove("edge-1", force=False)
     assert rows(fleet, "SELECT status FROM nodes") == [("pending_cleanup",)]
