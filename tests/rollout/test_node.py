@@ -236,7 +236,8 @@ def test_what_became_unhealthy_is_started_anew(node: EdgeNode, images: Images) -
     target = images.target(images.push(f"rm -f /broken; {RUNS}"), it)
     deployed = deploy(node, target)
     with node.engine() as engine:
-        engine.containers.get(deployed.container_id).exec_run("touch /broken")
+        done = engine.containers.get(deployed.container_id).exec_run(["/bin/sh", "-c", ": > /broken"])
+        assert done.exit_code == 0
     deadline = time.monotonic() + 60
     while seen(node)[0].is_right and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -18,6 +18,7 @@ from evc.fleet.models import HealthCheck, Model
 LOG_LINES = 20
 _LOOK_S = 15.0  # in case an event was lost
 _ERROR_LINES, _ERROR_WIDTH = 5, 200
+_TAIL = 200  # the engine counts them before it looks at the time
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class _Seen:
 
     died: bool = False
     exit_code: int | None = None
+    until: str | None = None
     is_out_of_memory: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -37,6 +39,9 @@ class _Seen:
             self.died = True
             code = str(((event.get("Actor") or {}).get("Attributes") or {}).get("exitCode", ""))
             self.exit_code = int(code) if code.isdecimal() and len(code) < 6 else None
+            moment = event.get("timeNano")
+            if isinstance(moment, int):
+                self.until = f"{moment // 10**9}.{moment % 10**9:09d}"
         self.wake.set()
 
 
@@ -62,11 +67,14 @@ async def start_and_wait(engine: Engine, container: str, model: Model) -> str:
         return await wait(engine, container, model.health, seen)
 
 
-async def last_lines(engine: Engine, container: str, count: int = LOG_LINES) -> list[str]:
-    """Return the end of what a container wrote, printable, each line cut to a bounded length."""
+async def last_lines(engine: Engine, container: str, count: int = LOG_LINES, until: str | None = None) -> list[str]:
+    """Return the end of what a container wrote, printable, each line cut to a bounded length.
+
+    :param until: unix seconds by the node's clock: what it wrote after it was restarted is not asked for
+    """
     said = bytearray()
     with suppress(EngineError):
-        async with aclosing(engine.logs(container, tail=count)) as batches:
+        async with aclosing(engine.logs(container, tail=_TAIL, until=until)) as batches:
             async for frames in batches:
                 said += b"".join(text for _, text in frames)
                 del said[:-65_536]
@@ -141,7 +149,7 @@ async def _failed(
         words.append("out of memory: raise resources.memory_bytes" if is_out_of_memory else "not out of memory")
         if state.get("Error"):
             words.append(" ".join(str(state["Error"]).split())[:_ERROR_WIDTH])
-    lines = await last_lines(engine, container, _ERROR_LINES)
+    lines = await last_lines(engine, container, _ERROR_LINES, seen.until)
     words.append(f"last lines: {' | '.join(lines)}" if lines else "it wrote nothing")
     return ContainerFailed(", ".join(words))
 
