@@ -8,6 +8,7 @@ if "scheduler" in sys.argv:
     # LocalExecutor's tasks are forks of the scheduler: what it has imported, none of them imports again
     import ansible_runner  # noqa: F401
 
+    import evc.hooks.builds
     import evc.hooks.fleet
     import evc.hooks.images
     import evc.hooks.inference

@@ -107,9 +107,20 @@ ERROR: failed to solve: process "/bin/sh -c pip install nothing" did not complet
 
 View build details: docker-desktop://dashboard/build/default/default/x
 """
+# of engine 20.10, which repeats less
+OLD_BUILDKIT = """\
+#8 [4/4] RUN pip install nothing
+#8 sha256:7a3ed2c165279be43be180a945837be85a166876cc28c74fd3d5460260756189
+#8 0.310 ERROR: no matching distribution found for nothing
+#8 ERROR: executor failed running [/bin/sh -c pip install nothing]: exit code: 1
+------
+ > [4/4] RUN pip install nothing:
+------
+executor failed running [/bin/sh -c pip install nothing]: exit code: 1
+"""
 
 
-@pytest.mark.parametrize("log", [LEGACY, BUILDKIT], ids=["legacy", "buildkit"])
+@pytest.mark.parametrize("log", [LEGACY, BUILDKIT, OLD_BUILDKIT], ids=["legacy", "buildkit", "old-buildkit"])
 def test_the_reason_is_the_last_line_that_means_something_and_what_led_to_it(log: str) -> None:
     said = reason(log.splitlines())
     assert "pip install nothing" in said

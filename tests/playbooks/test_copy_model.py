@@ -221,9 +221,9 @@ def test_check_mode_changes_nothing(home: Path) -> None:
 
 
 def playbook(home: Path, *variables: str, check: bool = True) -> str:
-    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", "here,", "-c", "local"]
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "here,", "-c", "local"]
     command += [
-        PLAYBOOKS / "copy_model.yaml",
+        str(PLAYBOOKS / "copy_model.yaml"),
         "-e",
         "builder=here",
         "-e",

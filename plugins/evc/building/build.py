@@ -26,7 +26,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # frames, progress of pulls and the notes of a client: true, and never the reason
 _NO_REASON = re.compile(
     r"^(?:-+|\d+ \|.*|[0-9a-f]{12}: .*|DEPRECATED: .*|Install the buildx component.*|Sending build context.*"
-    r"|View build details.*|Step \d+/\d+ .*| ?---> .*|Removing intermediate container.*|Dockerfile:\d+)$"
+    r"|View build details.*|> \[.*\] .*:|Step \d+/\d+ .*| ?---> .*|Removing intermediate container.*|Dockerfile:\d+"
+    r"|#\d+ (?:sha256:.*|DONE .*|CACHED|\[.*|ERROR: .*|transferring .*|exporting .*))$"
 )
 
 
