@@ -3,8 +3,8 @@
 A node that a roll-out waits for gets its digest as soon as it answers, until the deadline. A container that someone
 removed, stopped or replaced by hand is an event `drift` of its node; with `[evc] repair_drift`, or `repair` in a run's
 conf, it is put right. Healthy nodes are looked at every `[evc] drift_interval_s`, all that are chosen by `nodes` or
-`groups` at once. What a roll-out is working on is left alone. Roll-outs that nobody closed are closed. Removed nodes that were away
-(`pending_cleanup`) are cleaned when they answer again.
+`groups` at once. What a roll-out is working on is left alone. Roll-outs that nobody closed are closed. Removed nodes
+that were away (`pending_cleanup`) are cleaned when they answer again.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def test_a_duration_or_a_time(given: str, ts: int) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "0h", "2", "-1h", "2 h", "2w", "1.5h", "yesterday", "2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z",
-     "2099-01-01T00:00:00Z", "99999999d", "2h\n", None, 7, "$(reboot)"],
+    ["", "0h", "2", "-1h", "2 h", "2w", "1.5h", "yesterday", "2026-01-01", "2026-01-01T00:00:00",
+     "2026-13-01T00:00:00Z", "2099-01-01T00:00:00Z", "99999999d", "2h\n", None, 7],
 )  # fmt: skip
 def test_what_is_neither_is_refused(given: object) -> None:
     with pytest.raises(InputError, match="^since: "):
