@@ -237,6 +237,10 @@ def test_a_container_outlives_its_engine(clean_node: EdgeNode, edge_fleet: EdgeF
     clean_node.start_engine()
     with clean_node.engine() as engine:
         assert [container.name for container in engine.containers.list()] == ["reid"]
+    clean_node.kill_engine()
+    clean_node.restart()
+    with clean_node.engine() as engine:
+        assert [container.name for container in engine.containers.list()] == ["reid"]
 
 
 def test_a_full_disk_takes_no_image(clean_node: EdgeNode, edge_fleet: EdgeFleet) -> None:

@@ -33,14 +33,14 @@ def _up(folder: Path, nodes: int) -> int:
         )
     summary = folder / "fleet.json"
     deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline and keeper.poll() is None:
-        if summary.exists():
-            print(summary.read_text())
-            return 0
-        time.sleep(0.05)
-    keeper.terminate()
-    print((folder / "keep.log").read_text(), file=sys.stderr)
-    return 1
+    try:
+        while time.monotonic() < deadline and keeper.poll() is None and not summary.exists():
+            time.sleep(0.05)
+    finally:
+        if not summary.exists():
+            keeper.terminate()
+    print((summary if summary.exists() else folder / "keep.log").read_text())
+    return 0 if summary.exists() else 1
 
 
 def _keep(folder: Path, nodes: int) -> int:
@@ -57,7 +57,11 @@ def _keep(folder: Path, nodes: int) -> int:
 
 def _down(folder: Path) -> int:
     """End the fleet of ``folder`` by the pid of its keeper."""
-    pid = int(json.loads((folder / "fleet.json").read_text())["pid"])
+    summary = folder / "fleet.json"
+    if not summary.exists():
+        print(f"there is no {summary}", file=sys.stderr)
+        return 1
+    pid = int(json.loads(summary.read_text())["pid"])
     with suppress(FileNotFoundError):
         command = Path(f"/proc/{pid}/cmdline")
         while str(folder) in command.read_text():

@@ -88,7 +88,12 @@ done
 mkdir -p /run/sshd
 rm -f /edge/engine.sock
 /usr/sbin/sshd -E /edge/auth.log || exit 1
-trap 'kill "$(cat /run/docker.pid)"; while [ -e /run/docker.pid ]; do sleep 0.05; done; exit' TERM
+shut_down() {
+    pid=$(cat /run/docker.pid)
+    kill "$pid" && while kill -0 "$pid"; do sleep 0.05; done
+    exit 0
+}
+trap 'shut_down 2>/dev/null' TERM
 edge-engine &
 while :; do
     sleep 1000000 &
