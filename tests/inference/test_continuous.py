@@ -122,6 +122,7 @@ def kill_container(node: EdgeNode, container: str) -> None:
 def kill_engine(node: EdgeNode, container: str) -> None:
     node.kill_engine()
     node.start_engine()
+    node.run("docker", "start", container)  # an engine that starts after a crash ends what ran on, with SIGTERM
 
 
 def restart_node(node: EdgeNode, container: str) -> None:
