@@ -167,6 +167,23 @@ def test_an_ordinary_round_reads_the_log_once_and_only_its_end() -> None:
     assert engine.passes == 1
 
 
+@pytest.mark.parametrize("whole", [True, False, None])
+@pytest.mark.parametrize("read_before", [0, 3])
+def test_the_whole_log_or_its_end_give_the_same(whole: bool | None, read_before: int) -> None:
+    engine = SmallEngine()
+    for number in range(read_before):
+        engine.say(number, b"%d\n" % number)
+    _, place = read_now(engine, None)
+    for number in range(read_before, 6):
+        engine.say(number, b"%d\n" % number)
+
+    async def rest() -> list[str]:
+        log = ContainerLog(engine, "c", place)  # type: ignore[arg-type]
+        return [line.text.decode() async for lines in log.read(ended=True, whole=whole) for line in lines]
+
+    assert asyncio.run(rest()) == [str(number) for number in range(read_before, 6)]
+
+
 def test_lines_that_were_rotated_away_are_told() -> None:
     engine = SmallEngine()
     engine.say(5_000_000_000, b"a\n")

@@ -158,7 +158,7 @@ class ContainerLog:
         """
         skip = _Skip(self.place)
         since_ns = max(self.place.ts_ns - CLOCK_SLACK_S * _SECOND_NS, 0) if self.place else 0
-        if not (self._clock_was_behind() if whole is None else whole):
+        if self.place is None or not (self._clock_was_behind() if whole is None else whole):
             async for lines in self._from(skip, since_ns=since_ns, ended=ended):
                 yield lines
         if skip.is_waiting:  # the place was not found, or not looked for
