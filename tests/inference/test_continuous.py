@@ -85,7 +85,8 @@ def until_more(node: EdgeNode, container: str, count: int = 10) -> None:
 def check_counts_on(database: Engine, node: EdgeNode, container: str) -> int:
     """Stop the container, read the rest, and return how many lines there are: each number once, none left out."""
     node.run("docker", "stop", container)
-    collect(database, node)
+    while collect(database, node).behind:
+        pass
     found = labels(database)
     said = node.run("docker", "logs", container).splitlines()
     assert len(found) == len(said)

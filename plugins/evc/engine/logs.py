@@ -5,15 +5,17 @@ was printed. A line of more than 16 KiB comes in several frames that bear the ti
 
 The engine knows no line numbers, so a place in a log is the time of the last line read, in nanoseconds, and how many
 lines of that very time were read. ``since`` leaves out lines by their time alone, though: after a node's clock was set
-back it would leave out new ones. Where that may have been, the whole log that the node still has is read and the place
-looked up in it.
+back it would leave out new ones. Where that may have been (its clock against ours or the place, a new start of the
+container), the whole log that the node still has is read and the place looked up in it. Not noticed: a clock that was
+set back and right again between two readings while the container ran on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -51,7 +53,7 @@ class Place:
     :param ts_ns: of the last line
     :param same: how many lines of that time were read
     :param started_at: when the container had last been started, as the engine told when all was read
-    :param clock_s: the node's clock minus ours then; None: all was never read
+    :param clock_s: the node's clock minus ours then; None: there is doubt
     """
 
     ts_ns: int
@@ -127,14 +129,23 @@ class ContainerLog:
     :param place: where reading ended last time; None: it begins
     :param started_at: ``State.StartedAt`` of the container now
     :param clock_s: the node's clock minus ours, now
+    :param now: our clock, unix seconds
     :ivar place: after what was handed out
     :ivar lost: whether lines may have been rotated away before they were read
     """
 
     def __init__(
-        self, engine: Engine, container: str, place: Place | None, *, started_at: str = "", clock_s: float | None = None
+        self,
+        engine: Engine,
+        container: str,
+        place: Place | None,
+        *,
+        started_at: str = "",
+        clock_s: float | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._container, self._started_at, self._clock_s = engine, container, started_at, clock_s
+        self._now = now
         self._before = place
         self.place = place
         self.lost = False
@@ -173,11 +184,7 @@ class ContainerLog:
             return False
         if place.clock_s is None or self._clock_s is None or self._clock_s < place.clock_s - CLOCK_SLACK_S:
             return True
-        if self._started_at in ("", place.started_at):
-            return False
-        with suppress(ValueError):
-            return nanoseconds(self._started_at.encode()) < place.ts_ns
-        return True
+        return self._started_at != place.started_at  # a board without a clock of its own boots in the past
 
     async def _found(self) -> _Skip:
         """Return what to skip of the whole log: nothing where the place was rotated away."""
@@ -228,14 +235,20 @@ class ContainerLog:
         self.place = place
 
     def _settle(self) -> None:
-        """All is read: from here on these are the times to compare with."""
-        place, before = self.place, self._before
+        """All is read: from here on these are the times to compare with.
+
+        A place that the node's clock has not reached yet stays in doubt: what comes next may bear an earlier time.
+        """
+        place = self.place
         if place is None:
             return
-        told = (self._clock_s, place.clock_s)
-        drifted = None in told or abs((told[0] or 0) - (told[1] or 0)) > 1
-        if place != before or drifted or place.started_at != self._started_at:
-            self.place = replace(place, started_at=self._started_at, clock_s=self._clock_s)
+        clock_s = self._clock_s
+        if clock_s is not None and (self._now() + clock_s + CLOCK_SLACK_S) * _SECOND_NS < place.ts_ns:
+            clock_s = None
+        is_as_before = place == self._before and place.started_at == self._started_at
+        if is_as_before and clock_s is not None and place.clock_s is not None and abs(clock_s - place.clock_s) < 1:
+            return  # nothing that is worth a row
+        self.place = replace(place, started_at=self._started_at, clock_s=clock_s)
 
 
 class _Skip:
