@@ -170,7 +170,7 @@ def test_no_engine_at_all_is_told_with_what_to_look_at(sshd: SshServer, tmp_path
     run(sshd, tmp_path, use)
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b""])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"", b"[" * 300_000])
 def test_an_answer_that_is_no_json_is_the_engine_s_fault(sshd: SshServer, tmp_path: Path, body: bytes) -> None:
     async def use(engine: Engine, fake: FakeEngine, session: Session) -> None:
         fake.answers["GET /info"] = said(body)

@@ -203,3 +203,19 @@ def test_what_it_should_run_goes_with_it_and_pending_nodes_are_listed(fleet: Fle
     with fleet.engine.connect() as connection:
         assert node_rows(connection) == []
         assert [row["status"] for row in node_rows(connection, pending=True)] == ["pending_cleanup"]
+
+
+def test_a_node_whose_answers_nobody_foresaw_keeps_no_other_from_being_cleaned(
+    fleet: FleetHook, sshd: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = RemovalHook(LOG)
+    nodes = [sshd.node("bad"), sshd.node("good", host="127.0.0.2")]
+
+    async def clean(pool: object, node: Any, registered: object) -> None:
+        if node.name == "bad":
+            raise TypeError("'int' object is not subscriptable")
+
+    monkeypatch.setattr(hook, "_remove_containers_of", clean)
+    monkeypatch.setattr(hook, "_log_out", lambda nodes, registered: {})
+    problems = hook._clean(nodes, {})
+    assert {name: str(problem) for name, problem in problems.items()} == {"bad": "bad: error of EVC itself: TypeError"}

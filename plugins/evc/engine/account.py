@@ -49,7 +49,7 @@ def read_account(content: bytes, pull_address: str) -> Auth:
     """Find an account in a Docker configuration file, docker-login(1)."""
     try:
         config = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise MissingAccount(f"~/.docker/config.json is not JSON; {_HOW}") from None
     entry = _entry(_mapping(config, "auths"), pull_address)
     account = _of_entry(entry)

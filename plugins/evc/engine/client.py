@@ -362,7 +362,7 @@ class Engine:
             raise EngineAway(f"{self.name}: {what}: {waited}") from None
         except (aiohttp.ClientError, asyncssh.Error, OSError) as error:
             raise await self._why(what, error) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, or nested without end
             raise self._refused(what, f"not as its API promises: {error}", None) from None
 
     def _object(self, what: str, answer: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ One event loop for all nodes, one request to the engine of each. A node that doe
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,8 @@ from evc.store.events import record_event
 from evc.store.nodes import list_nodes, node_rows
 from evc.store.rollout_nodes import settle_pending
 from evc.store.rollouts import expire_pending, find_rollout
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 50
 LOOK_TIMEOUT_S = 60.0
@@ -153,6 +156,12 @@ class ReconcileHook:
             async with places:
                 try:
                     await self._node(pool, item)
+                except EvcError:
+                    raise  # of ours: it concerns every node
+                except Exception as error:
+                    # whatever a node answers, the others have their turn
+                    log.error("%s: error of EVC itself", item.node.name, exc_info=error)
+                    self.counts["failed"] += 1
                 finally:
                     if item.node.name not in gates:  # others are reached through it
                         await pool.discard(item.node)

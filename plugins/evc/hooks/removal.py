@@ -8,6 +8,7 @@ repeated, so one that was killed anywhere is finished by a retry or by ``reconci
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,16 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from evc.engine.client import connect
-from evc.errors import CredentialsError, EngineAway, EngineError, InputError, NodeError, PlaybookFailed, Stopped
+from evc.errors import (
+    CredentialsError,
+    EngineAway,
+    EngineError,
+    EvcError,
+    InputError,
+    NodeError,
+    PlaybookFailed,
+    Stopped,
+)
 from evc.fleet.containers import CONFIG_LABEL
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node, quote
@@ -38,6 +48,8 @@ from evc.store.nodes import (
     pending_nodes,
     remove_node,
 )
+
+log = logging.getLogger(__name__)
 
 PLAYBOOK = "del_cert"
 AT_ONCE = 50
@@ -264,6 +276,12 @@ class RemovalHook:
                     return NodeError(f"{node.name}: did not answer within {CLEAN_TIMEOUT_S:g} s")
                 except (NodeError, CredentialsError) as error:
                     return error
+                except EvcError:
+                    raise  # of ours: it concerns every node
+                except Exception as error:
+                    # whatever a node answers, the others have their turn
+                    log.error("%s: error of EVC itself", node.name, exc_info=error)
+                    return NodeError(f"{node.name}: error of EVC itself: {type(error).__name__}")
                 return None
 
         try:

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from evc.engine.client import Engine
+from evc.errors import EngineError
 from evc.fleet.containers import CONFIG_LABEL, DIGEST_LABEL, MODE_LABEL, MODEL_LABEL, ONCE, ROLLOUT_LABEL
 
 NEW = "-new"
 _EXITED = re.compile(r"Exited \((\d{1,3})\)", re.ASCII)
 _HEALTH = re.compile(r"\((healthy|unhealthy|health: starting)\)")
+_MAX_LABEL, _MAX_ID = 80, 64  # the columns': whatever a node says has to fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ async def running(engine: Engine, model: str | None = None) -> list[Running]:
     :param model: only those of this model
     """
     labels = {CONFIG_LABEL: "", DIGEST_LABEL: "", MODEL_LABEL: model or ""}
-    return [_running(listed) for listed in await engine.containers(labels) if _label(listed, MODE_LABEL) != ONCE]
+    found = [listed for listed in await engine.containers(labels) if _label(listed, MODE_LABEL) != ONCE]
+    if not all(isinstance(listed.get("Id"), str) for listed in found):
+        raise EngineError(f"{engine.name}: containers: not as its API promises: one without an id")
+    return [_running(listed) for listed in found]
 
 
 def previous_of(others: Sequence[Running]) -> Running | None:
@@ -85,10 +90,11 @@ def previous_of(others: Sequence[Running]) -> Running | None:
 
 
 def _running(listed: Mapping[str, Any]) -> Running:
-    status = str(listed.get("Status", ""))
+    status = _short(listed.get("Status", ""), 200)
     exited, health = _EXITED.match(status), _HEALTH.search(status)
-    names = [str(name).lstrip("/") for name in listed.get("Names") or [""]]
-    image = str(listed.get("Image", "")).partition("@")[0]
+    names, created = listed.get("Names"), listed.get("Created")
+    name = names[0] if isinstance(names, list) and names else ""
+    image = _short(listed.get("Image", ""), 500).partition("@")[0]
     return Running(
         model=_label(listed, MODEL_LABEL),
         # an image that lost its name is listed by its id; models are pushed under their own name
@@ -97,14 +103,20 @@ def _running(listed: Mapping[str, Any]) -> Running:
         config=_label(listed, CONFIG_LABEL),
         mode=_label(listed, MODE_LABEL),
         rollout=_label(listed, ROLLOUT_LABEL),
-        container_id=str(listed["Id"]),
-        name=names[0],
-        state=str(listed.get("State", "")),
+        container_id=_short(listed["Id"], _MAX_ID),
+        name=_short(name, 200).lstrip("/"),
+        state=_short(listed.get("State", ""), 20),
         health=health[1].removeprefix("health: ") if health else None,
         exit_code=int(exited[1]) if exited else None,
-        created_ts=int(listed.get("Created") or 0),
+        created_ts=created if isinstance(created, int) else 0,
     )
 
 
 def _label(listed: Mapping[str, Any], name: str) -> str:
-    return str((listed.get("Labels") or {}).get(name, ""))
+    labels = listed.get("Labels")
+    return _short(labels.get(name, ""), _MAX_LABEL) if isinstance(labels, dict) else ""
+
+
+def _short(value: object, length: int) -> str:
+    """Return what a node says as a text that logs show and every database takes."""
+    return "".join(c for c in str(value)[:length] if c.isprintable())

@@ -134,7 +134,9 @@ async def _state(engine: Engine, container: str) -> Mapping[str, Any]:
     details = await engine.inspect(container)
     if details is None:
         raise ContainerFailed(f"{engine.name}: container {container[:12]}: someone removed it meanwhile")
-    state: Mapping[str, Any] = details["State"]
+    state = details.get("State")
+    if not isinstance(state, dict) or not isinstance(state.get("Health") or {}, dict):
+        raise EngineError(f"{engine.name}: container {container[:12]}: not as its API promises: no state")
     return state
 
 
@@ -143,12 +145,12 @@ async def _failed(
 ) -> ContainerFailed:
     words = [f"{engine.name}: container {container[:12]} {what}"]
     if seen.died or not _is_running(state):
-        code = seen.exit_code if seen.exit_code is not None else state.get("ExitCode")
+        code = seen.exit_code if seen.exit_code is not None else _code(state.get("ExitCode"))
         words.append(f"after {passed_s:.1f} s with exit code {code}")
         is_out_of_memory = seen.is_out_of_memory or state.get("OOMKilled")
         words.append("out of memory: raise resources.memory_bytes" if is_out_of_memory else "not out of memory")
         if state.get("Error"):
-            words.append(" ".join(str(state["Error"]).split())[:_ERROR_WIDTH])
+            words.append(_words(state["Error"]))
     lines = await last_lines(engine, container, _ERROR_LINES, seen.until)
     words.append(f"last lines: {' | '.join(lines)}" if lines else "it wrote nothing")
     return ContainerFailed(", ".join(words))
@@ -160,12 +162,20 @@ def _is_running(state: Mapping[str, Any]) -> bool:
 
 
 def _check_said(state: Mapping[str, Any]) -> str:
-    log = (state.get("Health") or {}).get("Log") or []
-    if not log:
+    log = (state.get("Health") or {}).get("Log")
+    if not isinstance(log, list) or not log or not isinstance(log[-1], dict):
         return "no health check has ended"
-    said = " ".join(str(log[-1].get("Output", "")).split())
-    said = "".join(c if c.isprintable() else "?" for c in said)[:_ERROR_WIDTH]
-    return f"the last health check ended with {log[-1].get('ExitCode')}{f' ({said})' if said else ''}"
+    said = _words(log[-1].get("Output", ""))
+    return f"the last health check ended with {_code(log[-1].get('ExitCode'))}{f' ({said})' if said else ''}"
+
+
+def _words(said: object) -> str:
+    """Return what a node says on one line of bounded length."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(said).split()))[:_ERROR_WIDTH]
+
+
+def _code(value: object) -> int | None:
+    return value if isinstance(value, int) and abs(value) < 2**31 else None
 
 
 @asynccontextmanager
