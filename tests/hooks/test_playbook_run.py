@@ -222,6 +222,13 @@ def test_a_login_that_cannot_be_used_is_a_result(server: SshServer, temporary: P
     assert str(report.results["edge-2"]) == "edge-2: unreachable: connection broken: not defined"
 
 
+def test_connections_with_similar_names_are_kept_apart(server: SshServer, temporary: Path, tmp_path: Path) -> None:
+    names = ("evc_nodes_factory_a", "evc_nodes_factory_b", "site.a", "site_a")
+    nodes = [pinned(server, f"edge-{n}", host=f"127.0.0.{n}", conn_id=name) for n, name in enumerate(names, 1)]
+    report = run(playbook(tmp_path, shell("true")), *nodes, credentials=lambda _: inline(server))
+    assert [result.status for result in report.results.values()] == [Status.OK] * 4
+
+
 def test_nothing_of_the_user_has_a_say(
     server: SshServer, temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,6 +359,24 @@ def test_what_is_not_over_in_time_is_stopped(server: SshServer, temporary: Path,
         run(playbook(tmp_path, shell("sleep 300")), pinned(server), credentials=lambda _: inline(server), timeout_s=3)
     assert processes(str(temporary)) == []
     assert list(temporary.iterdir()) == []
+
+
+def test_a_host_that_hangs_does_not_use_up_the_time_of_the_others(
+    server: SshServer, temporary: Path, tmp_path: Path
+) -> None:
+    path = playbook(tmp_path, shell("sleep 300", "hang", when="inventory_hostname == 'edge-1'"), shell("true"))
+    report = run(
+        path,
+        pinned(server),
+        pinned(server, "edge-2", host="127.0.0.2"),
+        credentials=lambda _: inline(server),
+        timeout_s=60,
+    )
+    assert report.results["edge-2"].status is Status.OK
+    assert report.results["edge-1"].status is Status.FAILED
+    assert report.results["edge-1"].task == "hang"
+    assert "timed out after 15 second" in str(report.results["edge-1"]).lower()
+    assert processes(str(temporary)) == []
 
 
 def test_after_a_sigkill_of_the_task_nothing_goes_on_and_no_secret_stays(

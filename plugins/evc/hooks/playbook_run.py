@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -46,6 +47,8 @@ _PYTHONS = [
     "/usr/bin/python3.12",
     "/usr/libexec/platform-python",
 ]
+_TASKS_IN_TIME = 4
+"""Where a run has several hosts, one task may take this part of its time: a host that hangs is one that failed."""
 _KEEPALIVE = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
 
 
@@ -60,7 +63,7 @@ class Job:
     :param secrets: more of them, which no line of the log may show
     :param host_secrets: variables of single hosts, by name of the node, secret too
     :param forks: on how many hosts at a time
-    :param timeout_s: for all of it
+    :param timeout_s: for all of it; where there are several nodes, a quarter of it for a single task
     """
 
     playbook: Path
@@ -109,7 +112,7 @@ class PlaybookRun:
                 self._folder = folder
                 try:
                     self._write(folder, hosts)
-                    self._execute(folder, progress)
+                    self._execute(folder, progress, len(hosts))
                 finally:
                     self._folder = None
             self._judge(progress)
@@ -167,7 +170,7 @@ class PlaybookRun:
     def _login(self, folder: Path, conn_id: str) -> Login:
         """Write what a login needs, and the program that stands for ``ssh`` with it."""
         credentials = self._credentials_of(conn_id)
-        place = folder / "logins" / conn_id.replace(".", "_").encode().hex()[:32]
+        place = folder / "logins" / hashlib.sha256(conn_id.encode()).hexdigest()[:32]
         key_file: Path | None = None
         if credentials.keys:
             # decrypted, and a copy: ssh would ask for the passphrase, and refuses a file that others may read
@@ -230,7 +233,7 @@ class PlaybookRun:
 
     # -- while -----------------------------------------------------------------------------------------------------
 
-    def _execute(self, folder: Path, progress: Progress) -> None:
+    def _execute(self, folder: Path, progress: Progress, count: int) -> None:
         from ansible_runner import Runner, RunnerConfig  # noqa: PLC0415  heavy
 
         config = RunnerConfig(
@@ -244,6 +247,8 @@ class PlaybookRun:
         config.prepare()
         theirs = {key: config.env[key] for key in ("AWX_ISOLATED_DATA_DIR", "RUNNER_OMIT_EVENTS") if key in config.env}
         config.env = theirs | {"RUNNER_ONLY_FAILED_EVENTS": "False"} | self._environment(folder)
+        if count > 1:  # all wait for the slowest at each task: it must not use up the time of all
+            config.env["ANSIBLE_TASK_TIMEOUT"] = str(max(1, round(self.job.timeout_s / _TASKS_IN_TIME)))
         ansible = str(Path(sys.executable).with_name("ansible-playbook"))
         guarded = [sys.executable, "-I", "-S", str(_GUARD), str(folder), str(os.getpid())]
         config.command = [*guarded, sys.executable, ansible, *config.command[1:]]
