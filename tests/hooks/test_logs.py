@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import logging
 import stat
 import tarfile
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from evc.errors import NodeError
-from evc.hooks.logs import mask_archive
+from evc.errors import NodeError, PlaybookFailed
+from evc.fleet.nodes import Node
+from evc.fleet.playbooks import HostResult, Report, Status
+from evc.hooks.logs import LogsHook, mask_archive
+from evc.hooks.playbooks import PlaybooksHook
+from tests.servers.airflow import DagRunner
+
+LOG = logging.getLogger("tests.hooks.logs")
 
 
 def archive(path: Path, files: dict[str, bytes], **more: tarfile.TarInfo) -> Path:
@@ -70,3 +80,61 @@ def test_what_is_no_archive_is_said_so(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(NodeError, match="^edge-1: what it sent is no archive of logs"):
         mask_archive(source, tmp_path / "b.tar.gz")
     assert not (tmp_path / "b.tar.gz").exists()
+
+
+def _bomb(kind: bytes) -> bytes:
+    """Return what unpacks to 64 MiB: one name without end, or entries that nobody wants."""
+    if kind == b"name":
+        header = tarfile.TarInfo("././@LongLink")
+        header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1 << 26
+        unpacked = [header.tobuf(tarfile.GNU_FORMAT), *[b"a" * (1 << 20)] * 64]
+    else:
+        unpacked = [tarfile.TarInfo("no name").tobuf() * 2048] * 64
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
+        for part in unpacked:
+            file.write(part)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("kind", [b"name", b"entries"])
+def test_a_few_bytes_that_unpack_to_many_are_refused(tmp_path: Path, kind: bytes) -> None:
+    source = tmp_path / "edge-1.tar.gz"
+    source.write_bytes(_bomb(kind))
+    assert source.stat().st_size < 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(NodeError, match="edge-1: .*more than its files may be"):
+            mask_archive(source, tmp_path / "b.tar.gz", max_bytes=4_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("mtime", ["inf", "nan", "1e400"])
+def test_a_time_that_is_none_is_no_archive(tmp_path: Path, mtime: str) -> None:
+    info = tarfile.TarInfo("ok.log")
+    info.pax_headers = {"mtime": mtime}
+    source = archive(tmp_path / "edge-1.tar.gz", {}, info=info)
+    with pytest.raises(NodeError, match="is no archive of logs"):
+        mask_archive(source, tmp_path / "b.tar.gz")
+
+
+def test_a_node_that_sends_no_archive_does_not_cost_the_logs_of_the_others(
+    dag_runner: DagRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = [Node("bad", "127.0.0.1"), Node("good", "127.0.0.2")]
+    playbooks = PlaybooksHook(LOG)
+
+    def run(playbook: str, chosen: Any, registered: Any, *, variables: Any, timeout_s: float) -> Report:
+        folder = Path(variables["logs_folder"])
+        (folder / "bad.tar.gz").write_bytes(b"no archive")
+        archive(folder / "good.tar.gz", {"journal.log": b"fine"})
+        return Report(playbook, {node.name: HostResult(node.name, Status.OK) for node in nodes})
+
+    monkeypatch.setattr(playbooks, "nodes", lambda: nodes)
+    monkeypatch.setattr(playbooks, "run", run)
+    monkeypatch.setattr("evc.hooks.logs.state_folder", lambda settings: tmp_path)
+    with pytest.raises(PlaybookFailed, match="^bad: what it sent is no archive of logs"):
+        LogsHook(LOG, playbooks).collect("run", [], [], "1h")
+    assert [path.name for path in (tmp_path / "logs" / "run").iterdir()] == ["good.tar.gz"]

@@ -48,7 +48,7 @@ _RULES = (
     ),
     (re.compile(rf"(?i)(--?{_NAME}\s{{1,3}})(?![-:=])[^\s]{{1,4000}}"), rf"\1{MASK}"),
     # tokens of known make, password hashes
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4000}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), MASK),
     (re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|sk-|dckr_pat_)[A-Za-z0-9_-]{16,}"), MASK),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), MASK),
     (re.compile(r"\$(?:2[abxy]|1|5|6|y|gy|argon2\w{0,2})\$[./A-Za-z0-9$=,+-]{16,}"), MASK),

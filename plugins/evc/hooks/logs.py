@@ -8,11 +8,12 @@ import os
 import re
 import tarfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from evc.errors import CredentialsError, InputError, NodeError, Stopped
+from evc.errors import CredentialsError, InputError, NodeError, PlaybookFailed, Stopped
 from evc.fleet.containers import CONFIG_LABEL, MODEL_LABEL, RUN_LABEL
 from evc.fleet.log import Log
 from evc.fleet.masking import MAX_LINE, mask_lines
@@ -27,6 +28,7 @@ PLAYBOOK = "get_logs"
 MAX_NODE_BYTES = 20_000_000
 TIMEOUT_S = 1800.0
 _MAX_FILES = 2000
+_MAX_OVERHEAD = 2048  # of a file in an archive: its header, and what fills up its last block
 _NAME = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 
 
@@ -71,16 +73,22 @@ class LogsHook:
                 },
                 timeout_s=TIMEOUT_S,
             )
-            sizes = {
-                result.host: self._keep(raw / f"{result.host}.tar.gz", folder, self._secrets(node))
-                for node in chosen
-                if (result := report.results[node.name]).status is Status.OK
-            }
+            sizes, broken = {}, []
+            for node in chosen:
+                if report.results[node.name].status is not Status.OK:
+                    continue
+                try:
+                    sizes[node.name] = self._keep(raw / f"{node.name}.tar.gz", folder, self._secrets(node))
+                except NodeError as error:  # the others' are worth having
+                    self.log.error("%s", error)
+                    broken.append(str(error))
         for result in report.failures():
             if result.status is Status.UNREACHABLE:
                 self.log.warning("%s: no logs: %s", result.host, result.message)
         self.log.info("%d of %d nodes, %d bytes, in %s", len(sizes), len(chosen), sum(sizes.values()), folder)
         report.raise_failures(unreachable=False)
+        if broken:
+            raise PlaybookFailed("; ".join(broken[:3]))
         return sizes
 
     def _secrets(self, node: Node) -> list[str]:
@@ -107,7 +115,7 @@ def mask_archive(source: Path, path: Path, secrets: Sequence[str] = (), max_byte
     What a node sent is not trusted: nothing is unpacked to disk, names that lead elsewhere and whatever is no regular
     file are left out, and it ends after ``max_bytes``.
 
-    :raises NodeError: it is no archive
+    :raises NodeError: it is no archive, or one that unpacks to more than its files may be
     """
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
@@ -117,13 +125,14 @@ def mask_archive(source: Path, path: Path, secrets: Sequence[str] = (), max_byte
             os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
             gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|") as to,
-            tarfile.open(source, mode="r|gz") as archive,
+            gzip.open(source) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked, max_bytes + _MAX_FILES * _MAX_OVERHEAD), mode="r|") as archive,
         ):
             for member in archive:
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None or not _NAME.fullmatch(member.name) or ".." in member.name.split("/"):
                     continue
-                if count >= _MAX_FILES or left <= 0 or member.size > left:
+                if count >= _MAX_FILES or left <= 0 or not 0 <= member.size <= left:
                     break
                 left -= member.size
                 masked = "".join(f"{line}\n" for line in mask_lines(_lines(content), secrets)).encode()
@@ -132,11 +141,25 @@ def mask_archive(source: Path, path: Path, secrets: Sequence[str] = (), max_byte
                 to.addfile(info, io.BytesIO(masked))
                 count += 1
         temporary.replace(path)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as error:
         raise NodeError(f"{source.name.removesuffix('.tar.gz')}: what it sent is no archive of logs: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return count
+
+
+class _Bounded(io.RawIOBase):
+    """Reads a file up to a bound: a few bytes of an archive may unpack to terabytes, be they headers or names."""
+
+    def __init__(self, file: gzip.GzipFile, limit: int) -> None:
+        self._file, self._left = file, limit
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(self._left + 1 if size < 0 else min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise tarfile.ReadError("it unpacks to more than its files may be")
+        return data
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
