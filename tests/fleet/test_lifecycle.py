@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,3 +160,74 @@ def test_the_whole_way(airflow: RunningAirflow, edge_fleet: EdgeFleet) -> None:
     assert "unauthorized" in denied or "denied" in denied or "no basic auth" in denied, denied
     status = airflow.rows("SELECT status FROM nodes WHERE name = :name", name=leaving.name)
     assert status == [{"status": "removed"}]
+
+
+# as long as `docker stop` lets it: the stage in which the previous container is stopped can be met
+STUBBORN = "trap '' TERM; while :; do sleep 1; done"
+
+
+def push(fleet: EdgeFleet, tag: str) -> str:
+    return fleet.push_image("counter", tag, script=f"# {tag}\n{STUBBORN}", size_mb=8)
+
+
+def kill_at(airflow: RunningAirflow, run_id: str, stage: str) -> None:
+    """SIGKILL all running tasks as soon as a node of the roll-out is at ``stage``."""
+    query = (
+        "SELECT rn.status FROM rollout_nodes rn JOIN rollouts r ON r.id = rn.rollout_id"
+        " WHERE r.run_id = :run_id AND rn.status = :stage"
+    )
+    deadline = time.monotonic() + 120
+    while not airflow.rows(query, run_id=run_id, stage=stage):
+        assert time.monotonic() < deadline, f"never seen at {stage}"
+        time.sleep(0.01)
+    assert airflow.kill_tasks()
+
+
+@pytest.mark.parametrize("stage", ["preflight", "pulling", "starting", "gate"])
+def test_a_deploy_whose_task_is_killed_ends_the_same(
+    airflow: RunningAirflow, edge_fleet: EdgeFleet, stage: str
+) -> None:
+    node = edge_fleet.nodes["edge-2"]
+    node.clean()
+    register(airflow, node)
+    before, after = push(edge_fleet, f"before-{stage}"), push(edge_fleet, f"after-{stage}")
+    airflow.run("deploy_model", model="counter", digest=before, nodes=[node.name], waves=["100%"])
+    assert containers(node) == [before]
+    node.limit_rate(400_000)  # slow enough to be met in the middle
+    try:
+        run_id = airflow.trigger("deploy_model", model="counter", digest=after, nodes=[node.name], waves=["100%"])
+        kill_at(airflow, run_id, stage)
+    finally:
+        node.limit_rate(None)
+    assert airflow.wait("deploy_model", run_id) == "success", airflow.api.failure("deploy_model", run_id)
+    deploys = [task for task in airflow.tasks("deploy_model", run_id) if task["map_index"] == 0]
+    assert max(task["try_number"] for task in deploys) == 2
+    assert containers(node) == [after]
+    with node.engine() as engine:
+        assert len(engine.containers.list(all=True, filters={"label": "evc.config"})) == 1
+    ended = airflow.rows(
+        "SELECT r.status, rn.status AS node_status, rn.previous_digest, rn.bytes_total FROM rollouts r"
+        " JOIN rollout_nodes rn ON rn.rollout_id = r.id WHERE r.run_id = :run_id",
+        run_id=run_id,
+    )
+    assert [(row["status"], row["node_status"], row["previous_digest"]) for row in ended] == [
+        ("succeeded", "succeeded", before)
+    ]
+
+
+def test_a_canary_that_is_not_healthy_takes_the_roll_out_back(airflow: RunningAirflow, edge_fleet: EdgeFleet) -> None:
+    nodes = [edge_fleet.nodes[name] for name in ("edge-2", "edge-3")]
+    register(airflow, *nodes)
+    good = push(edge_fleet, "good")
+    airflow.run("deploy_model", model="counter", tag="good", nodes=[node.name for node in nodes], waves=["100%"])
+    edge_fleet.push_image("counter", "bad", script="echo the camera is not there; exit 3")
+    names = [node.name for node in nodes]
+    run_id = airflow.run("deploy_model", model="counter", tag="bad", nodes=names, waves=[1, "100%"], expect="failed")
+    assert [containers(node) for node in nodes] == [[good], [good]]
+    rollout = airflow.rows("SELECT id, status FROM rollouts WHERE run_id = :run_id", run_id=run_id)[0]
+    assert rollout["status"] == "rolled_back"
+    became = airflow.rows(
+        "SELECT wave, status, message FROM rollout_nodes WHERE rollout_id = :id ORDER BY wave", id=rollout["id"]
+    )
+    assert [(row["wave"], row["status"]) for row in became] == [(0, "failed"), (1, "aborted")]
+    assert "3" in became[0]["message"]
