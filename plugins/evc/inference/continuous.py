@@ -22,7 +22,7 @@ from sqlalchemy import Engine as Database
 from evc.engine.client import Engine, connect
 from evc.engine.logs import ContainerLog
 from evc.errors import CredentialsError, DatabaseError, EvcError, NodeError, NodeTimeout, Stopped
-from evc.fleet.containers import DIGEST_LABEL, MODE_LABEL, MODEL_LABEL
+from evc.fleet.containers import DIGEST_LABEL, MODE_LABEL, MODEL_LABEL, ONCE, RUN_LABEL
 from evc.fleet.images import DIGEST_PATTERN
 from evc.fleet.log import Log
 from evc.fleet.models import MAX_NAME, MODEL_PATTERN
@@ -177,28 +177,43 @@ class Collector:
     async def _take(self, source: ContainerLog, ledger: Ledger, *, ended: bool) -> bool:
         """Take what there is; False where the bound was reached first."""
         begin = ledger.run.lines
-        async with aclosing(source.read(ended=ended)) as chunks:
-            async for lines in chunks:
-                ledger.take(lines, source.place)
-                if ledger.is_full:
-                    await self._store(ledger, {"status": RUNNING})
-                if ledger.run.lines - begin + ledger.waiting >= self._bounds.lines:
-                    return False
+        try:
+            async with aclosing(source.read(ended=ended)) as chunks:
+                async for lines in chunks:
+                    ledger.take(lines, source.place)
+                    if ledger.is_full:
+                        await self._store(ledger, {"status": RUNNING})
+                    if ledger.run.lines - begin + ledger.waiting >= self._bounds.lines:
+                        return False
+        except (asyncio.CancelledError, NodeError):
+            # the way is slow, or was cut: without what came so far the next round would get no farther either
+            if ledger.waiting:
+                await self._store(ledger, {"status": RUNNING})
+            raise
         ledger.place = source.place
         return True
 
     async def _bury(self, engine: Engine, node: Node, run: Run) -> None:
         """Read what a run has left behind whose task could not reach the node any more, and clear it away."""
-        if run.container_id and (found := await engine.inspect(run.container_id)):
-            await engine.stop(run.container_id, 1)
+        container = run.container_id or await self._container_of(engine, run)
+        if container and (found := await engine.inspect(container)):
+            await engine.stop(container, 1)
             ledger = Ledger(self._database, run, None, self._log)
-            await self._take(ContainerLog(engine, run.container_id, ledger.place), ledger, ended=True)
+            is_complete = await self._take(ContainerLog(engine, container, ledger.place), ledger, ended=True)
             await self._store(ledger, {})
+            if not is_complete:  # it stays as it is until all of it is read
+                self.round.behind.append(f"{node.name}/{run.model}")
+                return
             await self._write(change_run, ledger.run, **_lost(found["State"]))
-            await engine.remove(run.container_id)
+            await engine.remove(container)
         else:
             await self._write(change_run, run, **_lost({}))
         self._log.info("%s: what run %s of %s left there was read and removed", node.name, run.run_id, run.model)
+
+    async def _container_of(self, engine: Engine, run: Run) -> str | None:
+        """Return the container of a run whose task was killed before it could note which one it is."""
+        labels = {RUN_LABEL: run.run_id, MODEL_LABEL: run.model, MODE_LABEL: ONCE}
+        return next((str(found.get("Id")) for found in await engine.containers(labels)), None)
 
     def _tell(self, name: str, run: Run, ledger: Ledger, *, is_lost: bool, is_complete: bool) -> None:
         lines = ledger.run.lines - run.lines
