@@ -20,7 +20,7 @@ from evc.hooks import registry as registry_hook
 from evc.hooks.rollouts import Busy, RolloutHook
 from evc.registry.client import RegistryClient
 from evc.store.database import embedded_url, open_engine, upgrade
-from evc.store.rollout_nodes import end_node
+from evc.store.rollout_nodes import begin_node, end_node
 from tests.servers.airflow import DAGS, DagRunner
 from tests.store.batches import add_nodes
 
@@ -298,3 +298,16 @@ def test_a_node_whose_task_never_began_fails_its_wave(runner: DagRunner, dag: DA
     assert hook.to_restore("run") == []
     with pytest.raises(RolloutFailed, match="rolled_back: 2 failed"):
         hook.finish("run")
+
+
+def test_a_gate_that_was_killed_leaves_no_node_out_that_may_have_been_changed(runner: DagRunner, dag: DAG) -> None:
+    nodes(runner, 4)
+    hook = RolloutHook(logging.getLogger("tests"))
+    hook.plan("run", validated(dag, {"model": "reid", "tag": "1.0", "waves": [3, "100%"]}), lambda run_id: False)
+    with hook.engine.begin() as connection:
+        for node_id, end in ((1, "succeeded"), (2, "failed"), (3, None)):
+            begin_node(connection, 1, node_id, 0)
+            if end:
+                end_node(connection, 1, node_id, end, 0)
+    assert hook.to_restore("run") == ["n1", "n2", "n3"]
+    assert hook.to_restore("run") == ["n1", "n2", "n3"]

@@ -46,3 +46,30 @@ def test_a_database_that_is_away_ends_it(hook: ReconcileHook, monkeypatch: pytes
     monkeypatch.setattr(hook, "_node", look)
     with pytest.raises(DatabaseError, match="away"):
         asyncio.run(hook._main([_Work(Node("edge-1", "127.0.0.1"))]))
+
+
+def test_a_repair_is_announced_when_it_begins_not_while_it_waits_for_its_turn(
+    hook: ReconcileHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook._pulls = asyncio.Semaphore(1)
+    claimed: list[Any] = []
+    at_once: list[int] = []
+
+    async def bring(*_: Any) -> None:
+        at_once.append(len(claimed) - len(at_once))
+        await asyncio.sleep(0.01)
+
+    def claim(found: Any) -> bool:
+        claimed.append(found)
+        return True
+
+    monkeypatch.setattr(hook, "_claim", claim)
+    monkeypatch.setattr(hook, "_bring_claimed", bring)
+
+    async def main() -> None:
+        node: Any = Node("edge-1", "127.0.0.1")
+        none: Any = None
+        await asyncio.gather(*(hook._bring(none, node, none, none, []) for _ in range(3)))
+
+    asyncio.run(main())
+    assert at_once == [1, 1, 1]

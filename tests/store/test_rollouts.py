@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from evc.fleet.waves import STATUSES, WORKING
+from evc.fleet.deadlines import FOREVER_TS
+from evc.fleet.waves import STATUSES, WORKING, Step, Thresholds, judge
 from evc.store import assignments, rollouts
 from evc.store.assignments import (
     assign,
@@ -447,8 +448,21 @@ def test_a_removed_node_has_no_assignment_to_meet(fleet: Engine) -> None:
     with fleet.begin() as connection:
         remove_node(connection, "n1", TS)
         assert list_assignments(connection) == []
-        assignments.forget_node(connection, 1)
+        assignments.forget_node(connection, 1, TS)
         assert connection.execute(text("SELECT * FROM assignments")).all() == []
+
+
+def test_no_roll_out_waits_for_a_node_that_was_removed(fleet: Engine) -> None:
+    made = start(fleet, replace(NEW, deadline_ts=FOREVER_TS), ((1, 2), (3,)))
+    succeed(fleet, made, 1)
+    wait_for(fleet, made, 2)
+    with fleet.begin() as connection:
+        remove_node(connection, "n2", TS)
+        assignments.forget_node(connection, 2, TS)
+    found = statuses(fleet, made)
+    assert found == ["succeeded", "expired", "waiting"]
+    assert judge(found[:2], Thresholds(90, 10), is_late=False).step is Step.GIVE_UP
+    assert judge(found[:2], Thresholds(50, 10), is_late=False).step is Step.GO_ON
 
 
 def test_rows_for_people_count_the_nodes(fleet: Engine) -> None:

@@ -273,12 +273,18 @@ class ReconcileHook:
     async def _bring(
         self, session: Session, node: Node, found: Assignment, target: Target, there: Sequence[Running]
     ) -> None:
-        if not self._claim(found):
-            self.log.info("%s: %s: a roll-out is at work there", node.name, found.model)
-            return
+        async with self._pulls:  # first: a claim that had to wait here would be over before the work is
+            if not self._claim(found):
+                self.log.info("%s: %s: a roll-out is at work there", node.name, found.model)
+                return
+            await self._bring_claimed(session, node, found, target, there)
+
+    async def _bring_claimed(
+        self, session: Session, node: Node, found: Assignment, target: Target, there: Sequence[Running]
+    ) -> None:
         steps = Steps(log=lambda line: self.log.info("%s: %s: %s", node.name, found.model, line))
         try:
-            async with self._pulls, asyncio.timeout(BRING_TIMEOUT_S):
+            async with asyncio.timeout(BRING_TIMEOUT_S):
                 deployed = await deploy_node(session, target, steps)
         except TimeoutError:
             self._not_brought(node, found, NodeError(f"{node.name}: not done within {BRING_TIMEOUT_S:g} s"))

@@ -324,6 +324,6 @@ def _leave(connection: Connection, node: Node, status: str) -> None:
     if now is None or now.id != node.id:
         raise InputError("name", f"{quote(node.name)} is being changed by someone else", "once more, in a moment")
     node_id = remove_node(connection, node.name, ts, status)
-    forget_node(connection, node_id)
+    forget_node(connection, node_id, ts)
     if status == REMOVED:
         record_event(connection, node_id, "removed", "info", "removed from the fleet", ts)

@@ -261,6 +261,7 @@ class RolloutHook:
                 verdict = judge([node.status for node in nodes if node.wave == wave], thresholds, is_late=False)
                 if verdict.step is Step.GO_BACK and rollout.command != ROLLBACK:
                     begin_rollback(connection, rollout.id, f"wave {wave + 1}: {verdict.message}", int(time.time()))
+                    nodes = list_rollout_nodes(connection, rollout.id)  # whose tasks were killed has failed now
                     break
             rollout = self._require(connection, run_id)
         if rollout.command != ROLLBACK:

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, or_, select, update
 
-from evc.fleet.waves import WAITING, WORKING
+from evc.fleet.waves import EXPIRED, WAITING, WORKING
+from evc.fleet.waves import PENDING as AWAITED
 from evc.store.dialects import insert_into
 from evc.store.tables import assignments, nodes, rollout_nodes, rollouts
 
@@ -251,6 +252,9 @@ def is_due(found: Assignment, ts: int, interval_s: int, *, is_up: bool) -> bool:
     return is_open or found.checked_ts <= ts - interval_s
 
 
-def forget_node(connection: Connection, node_id: int) -> None:
-    """Let a node should have nothing any more: it leaves the fleet."""
+def forget_node(connection: Connection, node_id: int, ts: int) -> None:
+    """Let a node should have nothing any more: it leaves the fleet, and no roll-out waits for it any longer."""
     connection.execute(delete(assignments).where(assignments.c.node_id == node_id))
+    awaited = and_(rollout_nodes.c.node_id == node_id, rollout_nodes.c.status == AWAITED)
+    values = {"status": EXPIRED, "message": "was removed from the fleet", "finished_ts": ts}
+    connection.execute(update(rollout_nodes).where(awaited).values(values))
