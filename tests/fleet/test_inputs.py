@@ -68,6 +68,10 @@ def test_the_form_refuses_most_of_it_before() -> None:
         ("rtsp://me:p@ss@cam/1", "rtsp://***@cam/1"),
         ("rtsp://me:secret@cam/1@2", "rtsp://***@cam/1@2"),
         ("rtsp://cam/1", "rtsp://cam/1"),
+        ("rtsp://cam/1@2", "rtsp://cam/1@2"),
+        ("rtsp://me:se/cret@cam/1", "rtsp://***@cam/1"),
+        ("http://cam/x.jpg?user=me&password=secret&size=2", "http://cam/x.jpg?user=me&password=***&size=2"),
+        ("/data/password=x.avi", "/data/password=x.avi"),
         ("/data/me:secret@x", "/data/me:secret@x"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine as Database
 
 from evc.engine.client import Engine, Frame
-from evc.engine.logs import ContainerLog
+from evc.engine.logs import ContainerLog, LogLine
 from evc.errors import ConnectionCut
 from evc.fleet.nodes import Node
 from evc.inference.continuous import Bounds, Collector
@@ -112,3 +112,14 @@ def test_what_a_lost_run_has_left_is_read_to_its_end_before_it_is_removed(engine
         )
         assert one.round.behind == ([] if finished else ["edge-1/m"])
     assert labels(engine, run.id) == [str(number) for number in range(25)]
+
+
+def test_no_secret_of_what_a_model_prints_is_shown(engine: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    ledger = Ledger(engine, begun(engine, ONCE, ID), None, LOG, shown=1)
+    said = [b'{"kind":"x","label":"rtsp://me:s3cret@cam"}', b"opening rtsp://me:s3cret@cam"]
+    ledger.take([LogLine(False, 1, text, len(text)) for text in said], None)
+    ledger.take([LogLine(True, 1, b"rtsp://me:s3cret@cam: refused", 30)], None)
+    assert ledger.stderr == ["rtsp://me:***@cam: refused"]
+    assert "opening rtsp://me:***@cam" in caplog.text
+    assert "s3cret" not in caplog.text

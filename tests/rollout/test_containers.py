@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from evc.engine.client import Engine
 from evc.errors import EngineError
 from evc.rollout.containers import Running, running
-from evc.rollout.gate import _state
+from evc.rollout.gate import _check_said, _state, last_lines
 
 ID = "a" * 64
 
@@ -65,3 +65,14 @@ def test_one_without_an_id_is_the_engine_s_fault(identity: object) -> None:
 def test_one_without_a_state_is_the_engine_s_fault(details: dict[str, Any]) -> None:
     with pytest.raises(EngineError, match="not as its API promises: no state"):
         asyncio.run(_state(cast(Engine, Listing(details=details)), ID))
+
+
+def test_no_secret_of_what_a_container_wrote_is_told() -> None:
+    class Written(Listing):
+        async def logs(self, container: str, **_: Any) -> AsyncIterator[list[tuple[bool, bytes]]]:
+            yield [(True, b"rtsp://me:s3cret@cam/1: refused\nno frame\n")]
+
+    lines = asyncio.run(last_lines(cast(Engine, Written()), ID))
+    assert lines == ["rtsp://me:***@cam/1: refused", "no frame"]
+    said = {"Health": {"Log": [{"ExitCode": "1\0" * 99, "Output": "token=s3cret\0"}]}}
+    assert _check_said(said) == "the last health check ended with None (token=***)"

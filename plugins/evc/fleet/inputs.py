@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from evc.errors import InputError
+from evc.fleet.masking import mask_line
 from evc.fleet.models import InputKind, Model
 from evc.fleet.nodes import quote
 
@@ -34,5 +35,10 @@ def kinds_of(text: str) -> tuple[InputKind, ...]:
 
 
 def hide_password(text: str) -> str:
-    """Return an input for logs and tables: cameras' URLs often hold a login."""
-    return re.sub(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", r"\1***@", text)
+    """Return an input for logs and tables: cameras' URLs often hold a login, before their host or in their query."""
+    if text.startswith("/"):
+        return text
+    hidden = re.sub(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", r"\1***@", text)
+    if hidden == text:  # a password may hold a /, whatever the standard says
+        hidden = re.sub(r"^([a-z][a-z0-9+.-]*://)[^/?#@]*:.*@", r"\1***@", text)
+    return mask_line(hidden)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine as Database
 
 from evc.engine.logs import LogLine, Place
 from evc.fleet.log import Log
+from evc.fleet.masking import mask_line
 from evc.fleet.performance import Performance
 from evc.fleet.results import MALFORMED, Result, read_line
 from evc.store.inference import Chunk, Conditions, Run, node_conditions, store_chunk
@@ -42,7 +43,7 @@ class Ledger:
         self.performance = Performance.load(state["performance"]) if state else Performance()
         self.conditions = Conditions(**state["conditions"]) if state else Conditions()
         self.more: dict[str, Any] = state.get("more", {})
-        self.stderr: deque[str] = deque(maxlen=KEPT_STDERR)
+        self._stderr: deque[bytes] = deque(maxlen=KEPT_STDERR)
         self._waiting: list[Result] = []
         self._bytes = 0
         self._malformed_before = self.performance.malformed
@@ -52,6 +53,11 @@ class Ledger:
     def malformed(self) -> int:
         """How many malformed lines this ledger took."""
         return self.performance.malformed - self._malformed_before
+
+    @property
+    def stderr(self) -> list[str]:
+        """The last lines of stderr, printable, without secrets: programs like to name the URL that they can't open."""
+        return [_printable(text) for text in self._stderr]
 
     @property
     def is_full(self) -> bool:
@@ -73,7 +79,7 @@ class Ledger:
         add, kinds, waiting = self.performance.add, self._kinds, self._waiting
         for is_stderr, ts_ns, text, size in lines:
             if is_stderr:
-                self.stderr.append(_printable(text))
+                self._stderr.append(text[: 4 * MAX_SHOWN])
                 continue
             if not text or text.isspace():
                 continue
@@ -140,5 +146,5 @@ def _troubles(performance: Performance) -> tuple[tuple[str, int], ...]:
 
 
 def _printable(text: bytes) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in text[: 4 * MAX_SHOWN].decode("utf-8", "replace"))
+    shown = mask_line("".join(c if c.isprintable() else "?" for c in text[: 4 * MAX_SHOWN].decode("utf-8", "replace")))
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."

@@ -13,6 +13,7 @@ from typing import Any
 
 from evc.engine.client import Engine
 from evc.errors import ContainerFailed, EngineAway, EngineError, NodeError
+from evc.fleet.masking import mask_line
 from evc.fleet.models import HealthCheck, Model
 
 LOG_LINES = 20
@@ -79,7 +80,7 @@ async def last_lines(engine: Engine, container: str, count: int = LOG_LINES, unt
                 said += b"".join(text for _, text in frames)
                 del said[:-65_536]
     lines = said.decode("utf-8", "replace").splitlines()[-count:]
-    return ["".join(c if c.isprintable() else "?" for c in line)[:_ERROR_WIDTH] for line in lines]
+    return [mask_line("".join(c if c.isprintable() else "?" for c in line))[:_ERROR_WIDTH] for line in lines]
 
 
 async def _wait_until_healthy(engine: Engine, container: str, health: HealthCheck, seen: _Seen) -> str:
@@ -171,7 +172,7 @@ def _check_said(state: Mapping[str, Any]) -> str:
 
 def _words(said: object) -> str:
     """Return what a node says on one line of bounded length."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(str(said).split()))[:_ERROR_WIDTH]
+    return mask_line("".join(c if c.isprintable() else "?" for c in " ".join(str(said).split())))[:_ERROR_WIDTH]
 
 
 def _code(value: object) -> int | None:
