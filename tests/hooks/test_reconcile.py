@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from evc.errors import DatabaseError
 from evc.fleet.nodes import Node
+from evc.fleet.progress import Snapshot
 from evc.hooks.reconcile import ReconcileHook, _Work
+from evc.rollout.node import Steps
 from tests.servers.airflow import DagRunner
 
 LOG = logging.getLogger("tests.hooks.reconcile")
@@ -73,3 +76,35 @@ def test_a_repair_is_announced_when_it_begins_not_while_it_waits_for_its_turn(
 
     asyncio.run(main())
     assert at_once == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "renewed", "brought"),
+    [
+        (range(1, 9), True, True),  # bytes come all the time
+        ([1] * 8, True, False),  # it stands still
+        (range(1, 9), False, False),  # a roll-out has other plans
+        (range(1, 99), True, False),  # it would take for ever
+    ],
+)
+def test_a_pull_that_gets_on_may_take_its_time(
+    hook: ReconcileHook, monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], renewed: bool, brought: bool
+) -> None:
+    for name, value in (("BRING_TIMEOUT_S", 0.3), ("PULL_TIMEOUT_S", 2.0), ("RENEW_S", 0.0)):
+        monkeypatch.setattr(f"evc.hooks.reconcile.{name}", value)
+
+    async def deploy(session: object, target: object, told: Steps) -> str:
+        for done in steps:
+            await asyncio.sleep(0.1)
+            told.progress(Snapshot(done, None, None, ""))
+        return "deployed"
+
+    ends: list[object] = []
+    monkeypatch.setattr("evc.hooks.reconcile.deploy_node", deploy)
+    monkeypatch.setattr("evc.hooks.reconcile.told", lambda *_: "")
+    monkeypatch.setattr(hook, "_renew", lambda found: renewed)
+    monkeypatch.setattr(hook, "_brought", lambda node, found, deployed, was: ends.append(deployed))
+    monkeypatch.setattr(hook, "_not_brought", lambda node, found, error: ends.append(error))
+    none: Any = None
+    asyncio.run(hook._bring_claimed(none, Node("edge-1", "127.0.0.1"), none, none, []))
+    assert [end == "deployed" for end in ends] == [brought]

@@ -23,6 +23,7 @@ from evc.store.assignments import (
     list_assignments,
     pending_returns,
     record_found,
+    renew_repair,
 )
 from evc.store.database import open_engine
 from evc.store.nodes import remove_node
@@ -406,12 +407,18 @@ def test_a_repair_and_a_roll_out_see_each_other(fleet: Engine) -> None:
         assert is_being_repaired(connection, 1, "reid", TS + 61)
         assert not is_being_repaired(connection, 1, "reid", TS + 60 + assignments.REPAIR_TIMEOUT_S)
         assert not is_contested(connection, 1, "reid")
+        assert not claim_repair(connection, found, TS + 61), "another run of reconcile_fleet"
+        assert renew_repair(connection, found, TS + 120)
+        assert not claim_repair(connection, found, TS + 60 + assignments.REPAIR_TIMEOUT_S)
+        assert claim_repair(connection, found, TS + 120 + assignments.REPAIR_TIMEOUT_S), "one that died"
+        assert renew_repair(connection, found, TS + 120)
         finish_rollout(connection, made.id, "succeeded", "done", TS)
     start(fleet, replace(NEW, run_id="manual__2"), [(1,)])
     with fleet.begin() as connection:
         assert is_contested(connection, 1, "reid")
         (repairing,) = list_assignments(connection)
-        assert not claim_repair(connection, repairing, TS + 70)
+        assert not claim_repair(connection, repairing, TS + 5000)
+        assert not renew_repair(connection, repairing, TS + 130)
 
 
 @pytest.mark.parametrize(

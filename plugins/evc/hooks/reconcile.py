@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from evc.errors import ContainerFailed, EvcError, InputError, LoginRefused, Node
 from evc.fleet.images import Image
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node, select
+from evc.fleet.progress import Snapshot
 from evc.fleet.waves import ROLLED_BACK, SUCCEEDED
 from evc.hooks.deployment import layers_for
 from evc.hooks.metrics import MetricsHook
@@ -45,6 +46,7 @@ from evc.store.assignments import (
     pending_returns,
     record_found,
     record_met,
+    renew_repair,
     unclaim_repair,
 )
 from evc.store.assignments import RUNNING as MET
@@ -58,7 +60,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 50
 LOOK_TIMEOUT_S = 60.0
-BRING_TIMEOUT_S = 600.0  # less than a claim holds
+BRING_TIMEOUT_S = 600.0  # less than a claim holds; begins anew as long as bytes of an image come
+PULL_TIMEOUT_S = 2 * 3600.0  # for all of it, however slow the way is
+RENEW_S = 60.0
 _FAILS_AGAIN = (NodeRefused, ContainerFailed, LoginRefused, InputError)
 
 Return = tuple[int, str | None]
@@ -275,16 +279,20 @@ class ReconcileHook:
     ) -> None:
         async with self._pulls:  # first: a claim that had to wait here would be over before the work is
             if not self._claim(found):
-                self.log.info("%s: %s: a roll-out is at work there", node.name, found.model)
+                self.log.info("%s: %s: a roll-out, or another run of this, is at work there", node.name, found.model)
                 return
             await self._bring_claimed(session, node, found, target, there)
 
     async def _bring_claimed(
         self, session: Session, node: Node, found: Assignment, target: Target, there: Sequence[Running]
     ) -> None:
-        steps = Steps(log=lambda line: self.log.info("%s: %s: %s", node.name, found.model, line))
         try:
-            async with asyncio.timeout(BRING_TIMEOUT_S):
+            async with asyncio.timeout(BRING_TIMEOUT_S) as limit:
+                extension = _Extension(limit, lambda: self._renew(found))
+                steps = Steps(
+                    log=lambda line: self.log.info("%s: %s: %s", node.name, found.model, line),
+                    progress=extension.take,
+                )
                 deployed = await deploy_node(session, target, steps)
         except TimeoutError:
             self._not_brought(node, found, NodeError(f"{node.name}: not done within {BRING_TIMEOUT_S:g} s"))
@@ -306,6 +314,10 @@ class ReconcileHook:
         if contested:
             self._release(found)
         return not contested
+
+    def _renew(self, found: Assignment) -> bool:
+        with self.engine.begin() as connection:
+            return renew_repair(connection, found, int(time.time()))
 
     def _release(self, found: Assignment, message: str | None = None) -> None:
         status = PENDING if found.status == REPAIRING else found.status
@@ -367,6 +379,29 @@ class ReconcileHook:
         if node.id is not None:
             with self.engine.begin() as connection:
                 record_event(connection, node.id, kind, severity, message, int(time.time()))
+
+
+class _Extension:
+    """Lets a pull that gets on take its time: a large layer over a slow way is never there in one piece otherwise.
+
+    :param limit: what ends the work
+    :param renew: says that it is still under way; false: it should end
+    """
+
+    def __init__(self, limit: asyncio.Timeout, renew: Callable[[], bool]) -> None:
+        self._limit, self._renew = limit, renew
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + PULL_TIMEOUT_S
+        self._renewed_at = self._clock()
+        self._bytes_done = 0
+
+    def take(self, snapshot: Snapshot) -> None:
+        """So far is the pull; called every few seconds."""
+        now = self._clock()
+        if snapshot.bytes_done <= self._bytes_done or now < self._renewed_at + RENEW_S:
+            return
+        self._bytes_done, self._renewed_at = snapshot.bytes_done, now
+        self._limit.reschedule(min(now + BRING_TIMEOUT_S, self._end) if self._renew() else now)
 
 
 def _first(error: BaseExceptionGroup[EvcError]) -> EvcError:

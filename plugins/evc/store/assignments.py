@@ -178,15 +178,29 @@ def record_found(
 def claim_repair(connection: Connection, found: Assignment, ts: int) -> bool:
     """Announce that reconcile_fleet will change what runs there; False where a roll-out is about to, or is at it.
 
-    Ask :func:`is_contested` in a transaction of its own afterwards: a roll-out may have started meanwhile.
+    False too where another run of reconcile_fleet is at it. Ask :func:`is_contested` in a transaction of its own
+    afterwards: a roll-out may have started meanwhile.
     """
+    free = or_(assignments.c.status != REPAIRING, assignments.c.checked_ts <= ts - REPAIR_TIMEOUT_S)
     statement = update(assignments).where(
         _key(found.node_id, found.model),
         assignments.c.digest == found.digest,
         assignments.c.ts == found.ts,
+        free,
         ~_is_rolled_out(found.node_id, found.model),
     )
     return connection.execute(statement.values(status=REPAIRING, checked_ts=ts)).rowcount > 0
+
+
+def renew_repair(connection: Connection, found: Assignment, ts: int) -> bool:
+    """Say that reconcile_fleet is still at work there; False where it should end: a roll-out has other plans."""
+    statement = update(assignments).where(
+        _key(found.node_id, found.model),
+        assignments.c.digest == found.digest,
+        assignments.c.status == REPAIRING,
+        ~_is_rolled_out(found.node_id, found.model),
+    )
+    return connection.execute(statement.values(checked_ts=ts)).rowcount > 0
 
 
 def record_met(connection: Connection, node_id: int, model: str, digest: str, container_id: str, ts: int) -> bool:
