@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from sqlalchemy import Engine, text
 
 from evc import cli
 from evc.operators.params import image_params
 from evc.registry import client
+from evc.registry.folder import RegistryFolder, Wanted
 from evc.store.images import Details, mark_gone, record_images
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
@@ -62,3 +64,24 @@ def test_the_query_for_images_without_a_tag_finds_them(engine: Engine) -> None:
         assert [tuple(row) for row in connection.execute(text(query[1]))] == [("reid", a, 200)]
         mark_gone(connection, "reid", b, 400)
         assert sorted(tuple(row) for row in connection.execute(text(query[1]))) == [("reid", a, 200), ("reid", b, 400)]
+
+
+def test_compose_starts_both_faces_as_init_made_them(tmp_path: Path) -> None:
+    text_ = (Path(__file__).parents[2] / "include" / "registry" / "compose.yaml").read_text()
+    compose = yaml.safe_load(text_)
+    folder = RegistryFolder(tmp_path)
+    folder.init(Wanted(names=["localhost"]))
+    faces = {face.name: face for face in (folder.read_write, folder.pull_only)}
+    assert set(compose["services"]) == set(faces)
+    for name, service in compose["services"].items():
+        assert service["command"] == ["serve", faces[name].config_file.name]
+        (mount,) = service["volumes"]
+        assert mount.endswith(f":{service['working_dir']}")
+        port = f":-{faces[name].port()}}}"
+        assert service["ports"][0].count(port) == 2
+    variables = set(re.findall(r"EVC_REGISTRY_[A-Z_]+", text_))
+    assert variables == {f"EVC_REGISTRY_{name}" for name in ("FOLDER", "USER", "PORT", "PULL_PORT")}
+    assert {name for name in variables if f"export {name}=" not in README and f" {name}=" not in README} == {
+        "EVC_REGISTRY_PORT",
+        "EVC_REGISTRY_PULL_PORT",
+    }
