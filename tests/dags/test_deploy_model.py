@@ -15,11 +15,14 @@ from airflow.sdk.exceptions import ParamValidationError
 from sqlalchemy import text
 
 from evc.errors import ImageNotFound, InputError, RolloutFailed
+from evc.fleet.nodes import Node
 from evc.fleet.waves import MAX_WAVES
 from evc.hooks import registry as registry_hook
+from evc.hooks.deployment import DeploymentHook, Kind
 from evc.hooks.rollouts import Busy, RolloutHook
 from evc.registry.client import RegistryClient
 from evc.store.database import embedded_url, open_engine, upgrade
+from evc.store.nodes import remove_node, store_node
 from evc.store.rollout_nodes import begin_node, end_node
 from tests.servers.airflow import DAGS, DagRunner
 from tests.store.batches import add_nodes
@@ -311,3 +314,24 @@ def test_a_gate_that_was_killed_leaves_no_node_out_that_may_have_been_changed(ru
                 end_node(connection, 1, node_id, end, 0)
     assert hook.to_restore("run") == ["n1", "n2", "n3"]
     assert hook.to_restore("run") == ["n1", "n2", "n3"]
+
+
+def test_a_node_that_was_removed_meanwhile_is_no_failure_and_one_of_its_name_another(
+    runner: DagRunner, dag: DAG
+) -> None:
+    nodes(runner, 3)
+    log = logging.getLogger("tests")
+    hook = RolloutHook(log)
+    hook.plan("run", validated(dag, {"model": "reid", "tag": "1.0", "waves": ["100%"]}), lambda run_id: False)
+    with hook.engine.begin() as connection:
+        for name in ("n1", "n2"):
+            remove_node(connection, name, 0)
+        node_id, _ = store_node(connection, Node("n2", "127.0.0.99"), 1)
+        assert node_id == 4
+    for name in ("n1", "n2"):
+        turn = DeploymentHook(log).deploy("run", name, is_last_try=False)
+        assert (turn.kind, turn.message) == (Kind.SKIP, f"{name}: was removed from the fleet")
+    with hook.engine.begin() as connection:
+        end_node(connection, 1, 3, "succeeded", 0)
+    with pytest.raises(RolloutFailed, match="1 of 3 succeeded, 0 failed, 2 did not answer"):
+        hook.judge("run", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -176,6 +177,22 @@ def test_an_answer_that_is_no_json_is_the_engine_s_fault(sshd: SshServer, tmp_pa
         fake.answers["GET /info"] = said(body)
         with pytest.raises(EngineError):
             await engine.info()
+
+    run(sshd, tmp_path, use)
+
+
+def test_what_is_compressed_is_not_unpacked(sshd: SshServer, tmp_path: Path) -> None:
+    packed = gzip.compress(b'{"a": "' + b" " * 50_000_000 + b'"}')
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+        writer.write(head.encode() + packed)
+
+    async def use(engine: Engine, fake: FakeEngine, session: Session) -> None:
+        fake.answers["GET /info"] = answer
+        with pytest.raises(EngineError, match="not as its API promises"):
+            await engine.info()
+        assert all(headers["accept-encoding"] == "identity" for _, headers in fake.requests)
 
     run(sshd, tmp_path, use)
 

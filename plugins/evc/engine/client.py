@@ -30,7 +30,8 @@ API_VERSION = (1, 41)
 MAX_MESSAGE = 400
 _EVENTS = ("start", "die", "oom", "destroy", "health_status")  # not those of each health check's process
 _AS_ASKED = 304  # it has the state that was asked for
-_HEADERS = {"User-Agent": "evc"}
+# engines compress nothing, and a node that does could fill our memory with a few bytes
+_HEADERS = {"User-Agent": "evc", "Accept-Encoding": "identity"}
 _MAX_GRACE_S = 600.0  # as model.yaml allows
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
@@ -396,7 +397,7 @@ async def connect(session: Session, socket: str = SOCKET) -> AsyncIterator[Engin
     """
     connector = ChannelConnector(lambda: session.connection, socket)
     async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=_HEADERS
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=_HEADERS, auto_decompress=False
     ) as http:
         yield Engine(session, http, socket)
 

@@ -31,7 +31,7 @@ from evc.fleet.log import Log
 from evc.fleet.nodes import Node
 from evc.fleet.preflight import architecture_of
 from evc.fleet.progress import Layer, Snapshot
-from evc.fleet.waves import ABORTED, PENDING, ROLLED_BACK, SUCCEEDED, Thresholds, is_crossed
+from evc.fleet.waves import ABORTED, EXPIRED, PENDING, ROLLED_BACK, SUCCEEDED, Thresholds, is_crossed
 from evc.hooks.metrics import MetricsHook
 from evc.hooks.nodes import NodesHook
 from evc.hooks.registry import RegistryHook
@@ -59,6 +59,7 @@ FINAL = (NodeRefused, ContainerFailed, LoginRefused, HostKeyChanged, InputError)
 REFUSALS = (NodeRefused, LoginRefused, HostKeyChanged, InputError)
 """Nothing was changed on the node."""
 _SOON_S = 15
+_GONE = "was removed from the fleet"
 
 Done = TypeVar("Done")
 
@@ -158,6 +159,10 @@ class DeploymentHook:
         if rollout.is_finished or rollout.command not in (None, PAUSE):
             why = rollout.message or rollout.status
             return Turn(Kind.SKIP, f"{row.name}: {rollout} has ended: {why}; trigger deploy_model anew")
+        if self._is_gone(row):
+            with self.engine.begin() as connection:
+                end_node(connection, rollout.id, row.node_id, EXPIRED, int(time.time()), message=_GONE)
+            return Turn(Kind.SKIP, f"{row.name}: {_GONE}")
         with self.engine.connect() as connection:
             statuses = [node.status for node in list_rollout_nodes(connection, rollout.id, row.wave)]
         if is_crossed(statuses, Thresholds(rollout.success_threshold, rollout.error_threshold)):
@@ -208,6 +213,8 @@ class DeploymentHook:
         rollout, row = self._look_up(run_id, name)
         if rollout.command != ROLLBACK or row.status not in (SUCCEEDED, "failed", PENDING):
             return Turn(Kind.SKIP, f"{name}: nothing goes back: {row.status}")
+        if self._is_gone(row):
+            return Turn(Kind.SKIP, f"{name}: {_GONE}")
         if self._is_being_repaired(rollout, row):
             return Turn(Kind.WAIT, f"{name}: reconcile_fleet is at work there: one more look", _SOON_S)
         try:
@@ -309,6 +316,12 @@ class DeploymentHook:
         """Return a node, and by name those that are needed to reach it."""
         with self.engine.connect() as connection:
             return find_way(connection, name)
+
+    def _is_gone(self, row: RolloutNode) -> bool:
+        """Whether the node was removed meanwhile; another one may have its name by now."""
+        with self.engine.connect() as connection:
+            found = find_node(connection, row.name)
+        return found is None or found.id != row.node_id
 
     def _is_being_repaired(self, rollout: Rollout, row: RolloutNode) -> bool:
         with self.engine.connect() as connection:
