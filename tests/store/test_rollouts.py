@@ -33,6 +33,7 @@ from evc.store.rollout_nodes import (
     find_rollout_node,
     list_rollout_nodes,
     node_history,
+    previous_digest,
     report_node,
     settle_pending,
 )
@@ -302,6 +303,7 @@ def test_a_roll_out_knows_what_nodes_should_have_had_before(fleet: Engine) -> No
             (node.previous_digest, node.previous_repository, node.previous_spec)
             for node in list_rollout_nodes(connection, made.id)
         ]
+        assert [previous_digest(connection, made.id, node_id) for node_id in (1, 3, 9)] == [DIGESTS[1], None, None]
     assert before == [(DIGESTS[1], "reid", NEW.spec)] * 2 + [(None, None, None)]
 
 

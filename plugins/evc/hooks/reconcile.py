@@ -53,7 +53,7 @@ from evc.store.assignments import RUNNING as MET
 from evc.store.database import check_schema
 from evc.store.events import record_event
 from evc.store.nodes import list_nodes, node_rows
-from evc.store.rollout_nodes import settle_pending
+from evc.store.rollout_nodes import previous_digest, settle_pending
 from evc.store.rollouts import expire_pending, find_rollout
 
 log = logging.getLogger(__name__)
@@ -229,9 +229,11 @@ class ReconcileHook:
 
     def _target(self, found: Assignment) -> Target:
         layers: Mapping[str, Any] | None = None
+        previous: str | None = None
         if found.rollout_id is not None:
             with self.engine.connect() as connection:
                 rollout = find_rollout(connection, rollout_id=found.rollout_id)
+                previous = previous_digest(connection, found.rollout_id, found.node_id)
             layers = rollout.layers if rollout else None
         return Target(
             model_of(found.spec, "assignments.spec"),
@@ -239,6 +241,7 @@ class ReconcileHook:
             RegistryHook().pull_address,
             str(found.rollout_id or "reconcile"),
             layers_for(layers, None),
+            previous_digest=previous,
         )
 
     def _met(self, node: Node, found: Assignment, right: Running) -> None:

@@ -193,9 +193,8 @@ async def prune(engine: Engine, target: Target, previous: str | None, steps: Ste
         references = [str(it) for it in image.get("RepoDigests") or [] if str(it).startswith(f"{name}@")]
         found += [(int(image.get("Created") or 0), reference.partition("@")[2]) for reference in references]
     older = [digest for _, digest in sorted(found, reverse=True) if digest != target.image.digest]
-    kept = previous or target.previous_digest
-    if kept is None and older:
-        kept = older[0]
+    noted = [digest for digest in (previous, target.previous_digest) if digest in older]
+    kept = noted[0] if noted else next(iter(older), None)  # what was deployed twice is not its own previous one
     for digest in older:
         if digest != kept:
             try:

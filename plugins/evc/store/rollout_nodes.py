@@ -69,6 +69,13 @@ def find_rollout_node(connection: Connection, rollout_id: int, name: str) -> Rol
     return RolloutNode(**row) if row else None
 
 
+def previous_digest(connection: Connection, rollout_id: int, node_id: int) -> str | None:
+    """Return what a node should have had before a roll-out; None where that was nothing."""
+    query = select(rollout_nodes.c.previous_digest).where(_key(rollout_id, node_id))
+    found: str | None = connection.execute(query).scalar()
+    return found
+
+
 def begin_node(connection: Connection, rollout_id: int, node_id: int, ts: int) -> bool:
     """Begin the work on a node; False where it is done already, or where the roll-out is finished, paused or aborted.
 
