@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import re
@@ -335,3 +336,34 @@ def test_a_node_that_was_removed_meanwhile_is_no_failure_and_one_of_its_name_ano
         end_node(connection, 1, 3, "succeeded", 0)
     with pytest.raises(RolloutFailed, match="1 of 3 succeeded, 0 failed, 2 did not answer"):
         hook.judge("run", 0)
+
+
+def test_a_node_that_takes_for_ever_gives_its_slot_back_and_is_pending(
+    runner: DagRunner, dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes(runner, 1)
+    log = logging.getLogger("tests")
+    planned = RolloutHook(log)
+    planned.plan("run", validated(dag, {"model": "reid", "tag": "1.0", "waves": ["100%"]}), lambda run_id: False)
+
+    class Reached:
+        host_key = "k"
+
+        async def session(self, *_: object) -> tuple[Reached, bool]:
+            return self, True
+
+        async def close(self) -> None:
+            pass
+
+    async def deploy(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    hook = DeploymentHook(log)
+    monkeypatch.setattr(hook, "_pool", Reached)
+    monkeypatch.setattr("evc.hooks.deployment.deploy_node", deploy)
+    monkeypatch.setattr("evc.hooks.deployment.TURN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(registry_hook.RegistryHook, "pull_address", "registry.example:5001")
+    turn = hook.deploy("run", "n1", is_last_try=False)
+    assert turn.kind is Kind.SKIP
+    assert "n1: not done within 0.2 s: pending" in turn.message
+    assert planned.judge("run", 0).nodes is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from evc.errors import DatabaseError
 from evc.fleet.nodes import Node
 from evc.fleet.progress import Snapshot
-from evc.hooks.reconcile import ReconcileHook, _Work
+from evc.hooks.reconcile import ReconcileHook, _Work, told
 from evc.rollout.node import Steps
 from tests.servers.airflow import DagRunner
 
@@ -108,3 +109,12 @@ def test_a_pull_that_gets_on_may_take_its_time(
     none: Any = None
     asyncio.run(hook._bring_claimed(none, Node("edge-1", "127.0.0.1"), none, none, []))
     assert [end == "deployed" for end in ends] == [brought]
+
+
+def test_what_is_there_instead_is_told_in_bounds() -> None:
+    wanted: Any = SimpleNamespace(digest="sha256:w")
+    there: Any = [SimpleNamespace(digest=f"sha256:{number}", state="running") for number in range(10_000)]
+    line = told(wanted, there)
+    assert line.startswith("sha256:w is wanted, sha256:0 is there (running), ")
+    assert line.endswith(" and 9995 more")
+    assert len(line) < 300

@@ -59,6 +59,8 @@ FINAL = (NodeRefused, ContainerFailed, LoginRefused, HostKeyChanged, InputError)
 REFUSALS = (NodeRefused, LoginRefused, HostKeyChanged, InputError)
 """Nothing was changed on the node."""
 _SOON_S = 15
+TURN_TIMEOUT_S = 6 * 3600.0
+"""A node that takes longer gives its slot back: neither a slow nor a malicious one may keep all others waiting."""
 _GONE = "was removed from the fleet"
 
 Done = TypeVar("Done")
@@ -278,10 +280,13 @@ class DeploymentHook:
     async def _bring(self, node: Node, nodes: Mapping[str, Node], target: Target, recorder: _Recorder) -> Deployed:
         pool = self._pool()
         try:
-            session, _ = await pool.session(node, nodes)
-            self._pin(node, session.host_key)
-            steps = Steps(status=recorder.status, progress=recorder.progress, log=recorder.line)
-            return await deploy_node(session, target, steps)
+            async with asyncio.timeout(TURN_TIMEOUT_S):
+                session, _ = await pool.session(node, nodes)
+                self._pin(node, session.host_key)
+                steps = Steps(status=recorder.status, progress=recorder.progress, log=recorder.line)
+                return await deploy_node(session, target, steps)
+        except TimeoutError:
+            raise NodeUnreachable(f"{node.name}: not done within {TURN_TIMEOUT_S:g} s") from None
         finally:
             await pool.close()
 

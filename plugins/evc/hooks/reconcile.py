@@ -63,6 +63,7 @@ LOOK_TIMEOUT_S = 60.0
 BRING_TIMEOUT_S = 600.0  # less than a claim holds; begins anew as long as bytes of an image come
 PULL_TIMEOUT_S = 2 * 3600.0  # for all of it, however slow the way is
 RENEW_S = 60.0
+_SHOWN = 5
 _FAILS_AGAIN = (NodeRefused, ContainerFailed, LoginRefused, InputError)
 
 Return = tuple[int, str | None]
@@ -419,7 +420,8 @@ def told(found: Assignment, there: Sequence[Running]) -> str:
         return f"{wanted}, no container is there"
     others = [it for it in there if it.digest != found.digest]
     if others:
-        return f"{wanted}, {', '.join(f'{it.digest[:19]} is there ({it.state})' for it in others)}"
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        return f"{wanted}, {', '.join(f'{it.digest[:19]} is there ({it.state})' for it in others[:_SHOWN])}{more}"
     if len(there) > 1:
         return f"{wanted} once, it is there {len(there)} times"
     (only,) = there
