@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from evc.errors import InputError
+from evc.errors import InputError, NodeTimeout
 from evc.fleet.nodes import Node
 from evc.hooks.inference import InferenceHook, Wanted, run_key
 from evc.store.nodes import store_node
@@ -119,3 +120,28 @@ def test_a_value_that_does_not_fit_is_refused_before_a_run_starts(dag_runner: Da
 
 def test_nothing_runs_continuously(dag_runner: DagRunner) -> None:
     assert dag_runner.run("collect_results") == {"collect": "success"}
+
+
+def test_a_node_that_takes_for_ever_gives_its_slot_back(hook: InferenceHook, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    class Reached:
+        async def session(self, *_: object) -> tuple[object, bool]:
+            return self, True
+
+        async def close(self) -> None:
+            ended.append("closed")
+
+    class Endless:
+        async def run(self, session: object) -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+    monkeypatch.setattr(hook, "_pool", Reached)
+    once: Any = Endless()
+    with pytest.raises(NodeTimeout, match=r"^edge-1: not done within 0\.1 s$"):
+        hook._run(hook._once(once, Node("edge-1", "127.0.0.1"), {}, 0.1))
+    assert ended == ["cancelled", "closed"]

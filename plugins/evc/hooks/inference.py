@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Engine
 
 from evc.building.source import read_source
-from evc.errors import InputError, NodeError, Stopped
+from evc.errors import InputError, NodeError, NodeTimeout, Stopped
 from evc.fleet.images import Image, check_digest, check_tag
 from evc.fleet.inputs import check_input
 from evc.fleet.log import Log
@@ -38,6 +38,8 @@ MAX_NODES = 1024  # Airflow's max_map_length: one task instance for each
 MAX_TIMEOUT_S = 86_400
 LOST_AFTER_S = 600
 """So long after its time was over a run is given up whose task could not reach the node."""
+MARGIN_S = 2 * 3600.0
+"""What a run may take beside its own time: pull, end, reading what is left. Then the node has to give its slot back."""
 _MAX_KEY = 250
 _Result = TypeVar("_Result")
 
@@ -185,9 +187,10 @@ class InferenceHook:
         registry = RegistryHook().pull_address
         limits = {"limit": wanted.limit, "timeout_s": wanted.timeout_s}
         order = Order(key, node.id or 0, model, image, registry, wanted.given, **limits)  # type: ignore[arg-type]
-        return self._run(self._once(OnceRun(self.database, order, node.name, self.log), node, registered))
+        once = OnceRun(self.database, order, node.name, self.log)
+        return self._run(self._once(once, node, registered, wanted.timeout_s + MARGIN_S))
 
-    async def _once(self, once: OnceRun, node: Node, registered: Mapping[str, Node]) -> Run:
+    async def _once(self, once: OnceRun, node: Node, registered: Mapping[str, Node], timeout_s: float) -> Run:
         pool = self._pool()
         try:
             try:
@@ -195,7 +198,10 @@ class InferenceHook:
             except NodeError as error:
                 once.out_of_touch(error)
                 raise
-            return await once.run(session)
+            async with asyncio.timeout(timeout_s):
+                return await once.run(session)
+        except TimeoutError:
+            raise NodeTimeout(f"{node.name}: not done within {timeout_s:g} s") from None
         finally:
             await pool.close()
 
