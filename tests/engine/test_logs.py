@@ -44,13 +44,20 @@ class SmallEngine:
             self.frames.append((ts_ns, is_stderr, text[begin : begin + 16_384]))
 
     async def logs(
-        self, container: str, *, follow: bool = False, since: str | None = None, timestamps: bool = False
+        self,
+        container: str,
+        *,
+        follow: bool = False,
+        since: str | None = None,
+        timestamps: bool = False,
+        stderr: bool = True,
     ) -> AsyncGenerator[list[Frame], None]:
         assert timestamps
         self.passes += 1
         second, _, fraction = (since or "0.0").partition(".")
         since_ns = int(second) * 1_000_000_000 + int(fraction)
-        found = [(is_stderr, stamp(ts) + b" " + text) for ts, is_stderr, text in self.frames if ts >= since_ns]
+        asked = [frame for frame in self.frames if frame[0] >= since_ns and (stderr or not frame[1])]
+        found = [(is_stderr, stamp(ts) + b" " + text) for ts, is_stderr, text in asked]
         for begin in range(0, len(found), 3):
             yield found[begin : begin + 3]
 
@@ -264,3 +271,13 @@ def test_each_line_once_whatever_the_nodes_clock_does(steps: list[tuple[str, Any
     for _ in range(len(said) + 1):
         round_of(10**9)
     assert got == said
+
+
+def test_stderr_is_left_out_where_nobody_wants_it() -> None:
+    engine: Any = SmallEngine()
+    engine.say(NOW_S * 10**9, b"a\n")
+    for number in range(9):
+        engine.say(NOW_S * 10**9 + number, b"noise\n", is_stderr=True)
+    engine.say(NOW_S * 10**9 + 9, b"b\n")
+    got = asyncio.run(read(ContainerLog(engine, "c", None, stderr=False), ended=False))
+    assert [(line.is_stderr, line.text) for line in got] == [(False, b"a"), (False, b"b")]

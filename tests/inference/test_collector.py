@@ -41,7 +41,9 @@ class OneContainer:
         return [] if self.removed else [{"Id": ID}]
 
     async def inspect(self, container: str) -> dict[str, Any] | None:
-        return None if self.removed else {"State": {"ExitCode": 137, "OOMKilled": False}}
+        return (
+            None if self.removed else {"State": {"Running": True, "StartedAt": "", "ExitCode": 0, "OOMKilled": False}}
+        )
 
     async def stop(self, container: str, grace_s: int) -> None:
         pass
@@ -49,7 +51,8 @@ class OneContainer:
     async def remove(self, container: str) -> None:
         self.removed.append(container)
 
-    async def logs(self, container: str, **_: Any) -> AsyncIterator[list[Frame]]:
+    async def logs(self, container: str, **asked: Any) -> AsyncIterator[list[Frame]]:
+        self.asked = asked
         for number in range(self.count):
             if number == self.after:
                 if self.then:
@@ -123,3 +126,12 @@ def test_no_secret_of_what_a_model_prints_is_shown(engine: Database, caplog: pyt
     assert ledger.stderr == ["rtsp://me:***@cam: refused"]
     assert "opening rtsp://me:***@cam" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+def test_what_a_container_writes_to_stderr_does_not_travel(engine: Database) -> None:
+    begun(engine, CONTINUOUS, ID)
+    left = OneContainer(3)
+    listed = {"Id": ID, "Labels": {"evc.model": "m", "evc.digest": f"sha256:{ID}"}}
+    asyncio.run(collector(engine)._read(cast(Engine, left), Node("edge-1", "127.0.0.1", id=1), listed, 0.0))
+    assert left.asked["stderr"] is False
+    assert labels(engine) == ["0", "1", "2"]

@@ -238,6 +238,7 @@ class Engine:
         until: float | str | None = None,
         tail: int | None = None,
         timestamps: bool = False,
+        stderr: bool = True,
     ) -> AsyncGenerator[list[Frame], None]:
         """Yield what it wrote, many frames at a time as they come.
 
@@ -245,11 +246,12 @@ class Engine:
         :param since: unix seconds, a text such as ``"1700000000.123456789"`` where a float is too coarse
         :param tail: only the last so many lines
         :param timestamps: each frame begins with an RFC 3339 time and a space
+        :param stderr: false: of stdout alone; the rest does not travel
         """
         what = f"log of container {container}"
         given = {"since": since, "until": until, "tail": tail}
         params = {name: str(value) for name, value in given.items() if value is not None}
-        params |= {"stdout": "true", "stderr": "true", "follow": str(follow).lower()}
+        params |= {"stdout": "true", "stderr": str(stderr).lower(), "follow": str(follow).lower()}
         params |= {"timestamps": str(timestamps).lower()}
         path = await self._path(f"/containers/{_quote(container)}/logs")
         async with self._answer(

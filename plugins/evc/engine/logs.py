@@ -130,6 +130,7 @@ class ContainerLog:
     :param started_at: ``State.StartedAt`` of the container now
     :param clock_s: the node's clock minus ours, now
     :param now: our clock, unix seconds
+    :param stderr: false: what it writes there is not asked for
     :ivar place: after what was handed out
     :ivar lost: whether lines may have been rotated away before they were read
     """
@@ -143,9 +144,10 @@ class ContainerLog:
         started_at: str = "",
         clock_s: float | None = None,
         now: Callable[[], float] = time.time,
+        stderr: bool = True,
     ) -> None:
         self._engine, self._container, self._started_at, self._clock_s = engine, container, started_at, clock_s
-        self._now = now
+        self._now, self._stderr = now, stderr
         self._before = place
         self.place = place
         self.lost = False
@@ -213,7 +215,7 @@ class ContainerLog:
 
     async def _chunks(self, parser: LogParser, since_ns: int, *, follow: bool) -> AsyncGenerator[list[LogLine], None]:
         since = f"{since_ns // _SECOND_NS}.{since_ns % _SECOND_NS:09d}" if since_ns else None
-        log = self._engine.logs(self._container, follow=follow, since=since, timestamps=True)
+        log = self._engine.logs(self._container, follow=follow, since=since, timestamps=True, stderr=self._stderr)
         async with aclosing(log) as chunks:
             async for frames in chunks:
                 try:

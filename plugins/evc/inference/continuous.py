@@ -166,7 +166,8 @@ class Collector:
         self.round.containers += 1
         if run.finished_ts is not None and not is_running and ledger.place and ledger.place.started_at == started_at:
             return  # ended, and read to its end
-        source = ContainerLog(engine, run.run_id, ledger.place, started_at=started_at, clock_s=clock_s)
+        # without stderr: a place is one of stdout, so all that was written there since would travel again each round
+        source = ContainerLog(engine, run.run_id, ledger.place, started_at=started_at, clock_s=clock_s, stderr=False)
         is_complete = await self._take(source, ledger, ended=not is_running)
         ended = is_complete and not is_running
         columns = _columns(state, ended=ended)
@@ -199,7 +200,8 @@ class Collector:
         if container and (found := await engine.inspect(container)):
             await engine.stop(container, 1)
             ledger = Ledger(self._database, run, None, self._log)
-            is_complete = await self._take(ContainerLog(engine, container, ledger.place), ledger, ended=True)
+            source = ContainerLog(engine, container, ledger.place, stderr=False)
+            is_complete = await self._take(source, ledger, ended=True)
             await self._store(ledger, {})
             if not is_complete:  # it stays as it is until all of it is read
                 self.round.behind.append(f"{node.name}/{run.model}")
