@@ -12,6 +12,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ class SmallEngine:
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, bool, bytes]] = []
-        self.passes = 0
+        self.passes = self.lines_read = 0
 
     def say(self, ts_ns: int, text: bytes, *, is_stderr: bool = False) -> None:
         for begin in range(0, max(len(text), 1), 16_384):
@@ -51,12 +52,15 @@ class SmallEngine:
         since: str | None = None,
         timestamps: bool = False,
         stderr: bool = True,
+        tail: int | None = None,
     ) -> AsyncGenerator[list[Frame], None]:
         assert timestamps
         self.passes += 1
         second, _, fraction = (since or "0.0").partition(".")
         since_ns = int(second) * 1_000_000_000 + int(fraction)
-        asked = [frame for frame in self.frames if frame[0] >= since_ns and (stderr or not frame[1])]
+        newest = self.frames if tail is None else self.frames[-tail:]
+        self.lines_read += len(newest)
+        asked = [frame for frame in newest if frame[0] >= since_ns and (stderr or not frame[1])]
         found = [(is_stderr, stamp(ts) + b" " + text) for ts, is_stderr, text in asked]
         for begin in range(0, len(found), 3):
             yield found[begin : begin + 3]
@@ -229,8 +233,11 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
-def test_each_line_once_whatever_the_nodes_clock_does(steps: list[tuple[str, Any, Any]]) -> None:
+@pytest.mark.parametrize("tails", [None, (1, 3), (2, 7)])
+@given(steps=STEPS)
+def test_each_line_once_whatever_the_nodes_clock_does(
+    tails: tuple[int, ...] | None, steps: list[tuple[str, Any, Any]]
+) -> None:
     """A step back is seen at the next reading, or by a start of the container; set right unseen it is not noticed."""
     engine, clock_ns, ahead_s = SmallEngine(), NOW_S * 1_000_000_000, 0.0
     started_at, place, is_behind = stamp(clock_ns).decode(), None, False
@@ -246,8 +253,10 @@ def test_each_line_once_whatever_the_nodes_clock_does(steps: list[tuple[str, Any
             started_at=started_at,
             clock_s=ahead_s,
             now=lambda: ours_s,
+            stderr=tails is None,
         )
-        got.extend(line.text.decode() for line in asyncio.run(read(log, ended=False, most=most)))
+        with patch("evc.engine.logs._TAILS", tails or ()):
+            got.extend(line.text.decode() for line in asyncio.run(read(log, ended=False, most=most)))
         place = log.place
 
     for kind, number, more in steps:
@@ -281,3 +290,27 @@ def test_stderr_is_left_out_where_nobody_wants_it() -> None:
     engine.say(NOW_S * 10**9 + 9, b"b\n")
     got = asyncio.run(read(ContainerLog(engine, "c", None, stderr=False), ended=False))
     assert [(line.is_stderr, line.text) for line in got] == [(False, b"a"), (False, b"b")]
+
+
+def test_after_a_restart_the_place_is_looked_for_near_the_end_first() -> None:
+    engine: Any = SmallEngine()
+    for number in range(100_000):
+        engine.say(NOW_S * 10**9 + number, b"x\n")
+    place = Place(NOW_S * 10**9 + 99_990, 1, "1970-01-01T00:00:00Z", 0.0)
+    log = ContainerLog(engine, "c", place, started_at="1970-01-01T00:00:09Z", clock_s=0.0, stderr=False)
+    assert len(asyncio.run(read(log, ended=False))) == 9
+    assert engine.lines_read == 2_000
+
+
+@pytest.mark.parametrize("new", range(6))
+@pytest.mark.parametrize("tails", [(1,), (3,), (5,), (6,), (7,), (9,)])
+def test_a_window_that_begins_among_lines_of_one_time_is_not_believed(new: int, tails: tuple[int, ...]) -> None:
+    engine: Any = SmallEngine()
+    engine.say(NOW_S * 10**9 - 1, b"first\n")
+    for number in range(5 + new):
+        engine.say(NOW_S * 10**9, b"%d\n" % number)
+    place = Place(NOW_S * 10**9, 5, "1970-01-01T00:00:00Z", 0.0)
+    log = ContainerLog(engine, "c", place, started_at="1970-01-01T00:00:09Z", clock_s=0.0, stderr=False)
+    with patch("evc.engine.logs._TAILS", tails):
+        got = [line.text.decode() for line in asyncio.run(read(log, ended=False))]
+    assert got == [str(number) for number in range(5, 5 + new)]

@@ -28,6 +28,9 @@ from evc.fleet.results import MAX_LINE_BYTES
 CLOCK_SLACK_S = 5
 """By so much a node's clock may go astray between two readings without being taken for set back."""
 
+_TAILS = (2_000, 20_000)
+"""Where a place has to be looked up by reading back: so many lines from the end first, all of them at last."""
+
 _SECOND_NS = 1_000_000_000
 _TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
@@ -174,6 +177,13 @@ class ContainerLog:
         if self.place is None or not (self._clock_was_behind() if whole is None else whole):
             async for lines in self._from(skip, since_ns=since_ns, ended=ended):
                 yield lines
+        if skip.is_waiting and not self._stderr:  # that would come again each time
+            for tail in _TAILS:
+                skip = _Skip(self.place, is_window=True)
+                async for lines in self._from(skip, tail=tail, ended=ended):
+                    yield lines
+                if not skip.is_waiting:
+                    break
         if skip.is_waiting:  # the place was not found, or not looked for
             async for lines in self._from(await self._found(), ended=ended):
                 yield lines
@@ -201,10 +211,16 @@ class ContainerLog:
         return _Skip(None)
 
     async def _from(
-        self, skip: _Skip, *, since_ns: int = 0, follow: bool = False, ended: bool = False
+        self,
+        skip: _Skip,
+        *,
+        since_ns: int = 0,
+        follow: bool = False,
+        ended: bool = False,
+        tail: int | None = None,
     ) -> AsyncGenerator[list[LogLine], None]:
         parser = LogParser()
-        async with aclosing(self._chunks(parser, since_ns, follow=follow)) as chunks:
+        async with aclosing(self._chunks(parser, since_ns, follow=follow, tail=tail)) as chunks:
             async for lines in chunks:
                 if fresh := skip.fresh(lines):
                     self._move(fresh)
@@ -213,9 +229,13 @@ class ContainerLog:
             self._move(fresh)
             yield fresh
 
-    async def _chunks(self, parser: LogParser, since_ns: int, *, follow: bool) -> AsyncGenerator[list[LogLine], None]:
+    async def _chunks(
+        self, parser: LogParser, since_ns: int, *, follow: bool, tail: int | None = None
+    ) -> AsyncGenerator[list[LogLine], None]:
         since = f"{since_ns // _SECOND_NS}.{since_ns % _SECOND_NS:09d}" if since_ns else None
-        log = self._engine.logs(self._container, follow=follow, since=since, timestamps=True, stderr=self._stderr)
+        log = self._engine.logs(
+            self._container, follow=follow, since=since, timestamps=True, stderr=self._stderr, tail=tail
+        )
         async with aclosing(log) as chunks:
             async for frames in chunks:
                 try:
@@ -254,19 +274,28 @@ class ContainerLog:
 
 
 class _Skip:
-    """Leaves out the lines of stdout up to a place, and nothing where there is no place."""
+    """Leaves out the lines of stdout up to a place, and nothing where there is no place.
 
-    def __init__(self, place: Place | None) -> None:
+    :param is_window: it gets only the end of a log, which may begin among the lines of the place's own time: then it
+        can't tell how many of them were read, and lets none pass
+    """
+
+    def __init__(self, place: Place | None, *, is_window: bool = False) -> None:
         self._place = place
         self._seen = 0
+        self._is_window, self._is_cut = is_window, False
 
     @property
     def is_waiting(self) -> bool:
         """Whether the place has not come by yet."""
-        return self._place is not None and self._seen < self._place.same
+        return self._place is not None and (self._is_cut or self._seen < self._place.same)
 
     def fresh(self, lines: list[LogLine]) -> list[LogLine]:
         """Return those of ``lines`` that come after the place, and all of stderr."""
+        if self._is_window and self._place is not None and lines:
+            self._is_window, self._is_cut = False, lines[0].ts_ns == self._place.ts_ns
+        if self._is_cut:
+            return []
         if not self.is_waiting:
             return lines
         kept = []
