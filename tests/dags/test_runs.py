@@ -18,7 +18,7 @@ def runner(dag_runner: DagRunner, sshd: SshServer) -> DagRunner:
     dag_runner.setting("sweep_interval_s", "6")
     dag_runner.setting("sweep_window_s", "12")
     dag_runner.setting("connect_timeout_s", "1")
-    dag_runner.setting("sweep_timeout_s", "1")
+    dag_runner.setting("sweep_timeout_s", "4")
     return dag_runner
 
 

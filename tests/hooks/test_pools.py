@@ -17,14 +17,14 @@ def slots() -> int | None:
     return found and int(found.slots)
 
 
-def scheduler() -> object:
+def start_component() -> None:
+    """Do what scheduler, DAG processor and triggerer do first: it is what calls the listener."""
     from airflow.jobs.job import Job
 
-    return Job(job_type="SchedulerJob")  # type: ignore[no-untyped-call]
+    Job()  # type: ignore[no-untyped-call]
 
 
-def test_nothing_happens_where_anything_else_starts(dag_runner: DagRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.jobs.job import Job
+def test_nothing_happens_where_a_task_starts(dag_runner: DagRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.models.pool import Pool
     from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
 
@@ -33,7 +33,6 @@ def test_nothing_happens_where_anything_else_starts(dag_runner: DagRunner, monke
 
     monkeypatch.setattr(Pool, "create_or_update_pool", refuse)
     pools.on_starting(component=TaskRunnerMarker())
-    pools.on_starting(component=Job(job_type="TriggererJob"))  # type: ignore[no-untyped-call]
 
 
 def test_airflow_calls_the_listener_of_the_plugin() -> None:
@@ -43,21 +42,21 @@ def test_airflow_calls_the_listener_of_the_plugin() -> None:
 
 
 def test_the_pool_is_made_and_follows_the_setting(dag_runner: DagRunner) -> None:
-    pools.on_starting(component=scheduler())
+    start_component()
     assert slots() == 8
-    pools.on_starting(component=scheduler())
+    start_component()
     dag_runner.setting("pull_slots", "3")
-    pools.on_starting(component=scheduler())
+    start_component()
     assert slots() == 3
 
 
 def test_a_setting_that_does_not_fit_is_told_and_stops_nothing(
     dag_runner: DagRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pools.on_starting(component=scheduler())
+    start_component()
     dag_runner.setting("pull_slots", "many")
     with caplog.at_level(logging.ERROR, pools.__name__):
-        pools.on_starting(component=scheduler())
+        start_component()
     assert slots() == 8
     assert caplog.messages == [
         'pool evc_pulls: [evc] pull_slots: "many" is not a number; allowed: a whole number from 1 to 1024'
