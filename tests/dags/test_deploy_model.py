@@ -233,7 +233,7 @@ def test_a_canary_is_a_node_that_answers(runner: DagRunner, dag: DAG) -> None:
 
 @pytest.mark.parametrize(
     "conf",
-    [{"action": "explode"}, {"rollout": 0}, {"rollout": "7"}, {"model": "../x"}, {"action": None}],
+    [{"action": "explode"}, {"rollout": 0}, {"rollout": 2**63}, {"rollout": "7"}, {"model": "../x"}, {"action": None}],
     ids=repr,
 )
 def test_control_rollout_refuses_what_does_not_fit(conf: dict[str, Any]) -> None:

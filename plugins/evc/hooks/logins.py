@@ -120,4 +120,6 @@ class LoginsHook:
                 await engine.log_in(address, auth)
         finally:
             await pool.close()
-        self.log.info("%s: logged in at %s as %s: tried by its own engine", node.name, address, auth["username"])
+        # the name is what the node says: quoted, it can't be taken for a line of ours
+        who = quote(auth["username"])
+        self.log.info("%s: logged in at %s as %s: tried by its own engine", node.name, address, who)

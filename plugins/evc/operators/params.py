@@ -259,6 +259,7 @@ def control_params() -> dict[str, Param]:
             None,
             type=["null", "integer"],
             minimum=1,
+            maximum=2**31 - 1,
             title="Roll-out",
             description="Its id, as `evc rollouts` and the log of plan say. Or give the model.",
         ),
