@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import quote
 
 import yaml
 
@@ -38,6 +37,7 @@ NODES, QUICK_NODES = 8, 2
 RUNS, QUICK_RUNS = 3, 1
 SIZE_MB, QUICK_SIZE_MB = 60, 10
 FIXED_S = 10.0
+POLL_S = 0.5
 MODEL = "bench"
 TAG = "1.0"
 _SPEC = {
@@ -79,7 +79,7 @@ class _Bench:
     def clean(self) -> None:
         """Take the image and its containers from every node."""
         with ThreadPoolExecutor(len(self.nodes)) as pool:
-            list(pool.map(EdgeNode.clean, self.nodes))
+            list(pool.map(_take_away, self.nodes))
 
     def run_dag(self, dag_id: str, conf: dict[str, object]) -> float:
         """Trigger a run; return the seconds until it had succeeded."""
@@ -90,14 +90,21 @@ class _Bench:
             state = self.api.run_state(dag_id, run_id)
             return state if state in {"success", "failed"} else None
 
-        if wait_for(dag_id, ended, 600, every_s=0.25) == "failed":
+        if wait_for(dag_id, ended, 600, every_s=POLL_S) == "failed":
             raise BenchError(f"{dag_id} failed:\n{self.api.failure(dag_id, run_id)}")
         return time.monotonic() - begun
 
-    def task_instances(self) -> int:
-        """Return how many tasks of deploy_model have run in all."""
-        path = f"/api/v2/dags/deploy_model/dagRuns/{quote('~')}/taskInstances?state=success&limit=1"
-        return int(self.api.get(path)["total_entries"])
+    def register(self, node: EdgeNode) -> None:
+        """Register a node, its registry login included."""
+        self.run_dag("register_node", {"name": node.name, "host": node.address, "host_key": node.host_key})
+
+
+def _take_away(node: EdgeNode) -> None:
+    with node.engine() as engine:
+        for container in engine.containers.list(all=True):
+            container.remove(force=True)
+        for image in engine.images.list():
+            engine.images.remove(image.id, force=True)
 
 
 # -- ours, the peer, the playbook, the floor ---------------------------------------------------------------------------
@@ -109,10 +116,7 @@ def _measure(section: Section, bench: _Bench, runs: int, quick: bool) -> None:
     conf: dict[str, object] = {"model": MODEL, "tag": TAG, "nodes": list(names), "waves": ["100%"]}
     bench.clean()
     bench.run_dag("deploy_model", conf)  # caches are warm after that
-    before = tree_cpu_s(bench.pid)
-    begun = time.monotonic()
-    time.sleep(5 if quick else 20)
-    idle = (tree_cpu_s(bench.pid) - before) / (time.monotonic() - begun)
+    idle = _idle(bench, 5 if quick else 20)
     deploys, cpus, pulls, playbooks, floors = [], [], [], [], []
     for _ in range(runs):
         bench.clean()
@@ -152,6 +156,15 @@ def _report(
     section.add("peer: run_model.yaml by hand on the same nodes", playbook, "s", playbook / ours)
     section.add("control side, per deployed node", cpu, "s CPU", goal=below(0.5, cpu, "s"))
     section.add("floor: bare SSH and Engine API, the pull alone", floor, "s CPU", floor / cpu)
+
+
+def _idle(bench: _Bench, seconds: float) -> float:
+    """Return processor seconds a second while nothing runs; the API is asked as often as during a run."""
+    before, begun = tree_cpu_s(bench.pid), time.monotonic()
+    while time.monotonic() - begun < seconds:
+        bench.api.get("/api/v2/dags/deploy_model/dagRuns?limit=1")
+        time.sleep(POLL_S)
+    return (tree_cpu_s(bench.pid) - before) / (time.monotonic() - begun)
 
 
 def _timed(bench: _Bench, work: Callable[[], None]) -> float:
@@ -221,6 +234,7 @@ def _running(fleet: EdgeFleet, folder: Path) -> Iterator[_Bench]:
     model = folder / "models" / MODEL
     model.mkdir(parents=True)
     (model / "model.yaml").write_text(yaml.safe_dump(_SPEC))
+    (model / "Dockerfile").write_text("FROM scratch\n")  # a source has one; the image is pushed as it is
     engine = open_engine(embedded_url(state.folder))
     upgrade(engine)
     engine.dispose()
@@ -234,8 +248,8 @@ def _running(fleet: EdgeFleet, folder: Path) -> Iterator[_Bench]:
         for dag_id in ("register_node", "deploy_model"):
             wait_for(f"DAG {dag_id}", lambda dag_id=dag_id: _parsed(api, dag_id), 120)
             api.unpause(dag_id)
-        for node in bench.nodes:
-            bench.run_dag("register_node", {"name": node.name, "host": node.address, "host_key": node.host_key})
+        with ThreadPoolExecutor(2) as pool:  # Ansible takes a core each
+            list(pool.map(bench.register, bench.nodes))
         yield bench
     finally:
         state.stop(airflow.PART)
