@@ -5,9 +5,11 @@ reaches them all. Here every descendant that loses its parent becomes a child of
 (``PR_SET_CHILD_SUBREAPER``), so all of them are found. They are ended when the command is over, at SIGTERM, and when
 PARENT is gone, be it by SIGKILL: then FOLDER, which holds secrets, is removed too.
 
+None of them gets more than MEMORY_BYTES: Ansible keeps all that a host prints, and a host may print without end.
+
 FOLDER/guard.pid holds the pid to send SIGTERM to.
 
-Source: prctl(2), proc(5).
+Source: prctl(2), setrlimit(2), proc(5).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -23,6 +26,7 @@ from pathlib import Path
 from types import FrameType
 
 PID_FILE = "guard.pid"
+MEMORY_BYTES = 2 * 1024**3
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _PATIENCE_S = 1.0
 _LIMIT_S = 20.0
@@ -74,6 +78,12 @@ def _end_descendants() -> None:
         time.sleep(0.01 if waited_s < 0.1 else 0.05)
 
 
+def _limit_memory() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
 def _run(command: list[str]) -> int:
     pid = os.posix_spawn(command[0], command, os.environ, setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
     while True:
@@ -95,6 +105,7 @@ def main(argv: list[str]) -> int:
         libc = ctypes.CDLL(None)
         libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        _limit_memory()
         (folder / PID_FILE).write_text(str(os.getpid()))
         if os.getppid() == parent:
             status = _run(command)

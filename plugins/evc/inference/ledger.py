@@ -114,7 +114,7 @@ class Ledger:
         if performance.frames:
             parts.append(f"{performance.frames:,} frames")
         if performance.frames_per_s:
-            parts.append(f"{performance.frames_per_s:.3g} frames/s")
+            parts.append(f"{performance.frames_per_s:,.1f} frames/s")
         known = [(percent, performance.percentile(percent)) for percent in (50, 95, 99)]
         parts += [f"p{percent} {value:.3g} ms" for percent, value in known if value is not None]
         parts += [f"{count:,} {name}" for name, count in _troubles(performance) if count]
