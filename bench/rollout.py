@@ -101,7 +101,7 @@ class _Bench:
 
 def _take_away(node: EdgeNode) -> None:
     with node.engine() as engine:
-        for container in engine.containers.list(all=True):
+        for container in engine.containers.list(ignore_removed=True, all=True):
             container.remove(force=True)
         for image in engine.images.list():
             engine.images.remove(image.id, force=True)

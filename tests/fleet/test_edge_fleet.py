@@ -215,7 +215,7 @@ def test_a_restart_keeps_images_files_and_the_host_key(clean_node: EdgeNode, edg
     clean_node.run("test", "-e", f"/etc/docker/certs.d/{edge_fleet.registry.address(edge_fleet.registry.pull)}/ca.crt")
     with clean_node.engine() as engine:
         assert engine.images.list()[0].attrs["RepoDigests"] == [image]
-        assert [container.name for container in engine.containers.list()] == ["reid"]
+        assert [container.name for container in engine.containers.list(ignore_removed=True)] == ["reid"]
 
 
 def test_a_node_comes_back_when_its_plug_was_pulled(clean_node: EdgeNode) -> None:
@@ -236,11 +236,11 @@ def test_a_container_outlives_its_engine(clean_node: EdgeNode, edge_fleet: EdgeF
     assert "Cannot connect" in clean_node.run("docker", "ps", check=False)
     clean_node.start_engine()
     with clean_node.engine() as engine:
-        assert [container.name for container in engine.containers.list()] == ["reid"]
+        assert [container.name for container in engine.containers.list(ignore_removed=True)] == ["reid"]
     clean_node.kill_engine()
     clean_node.restart()
     with clean_node.engine() as engine:
-        assert [container.name for container in engine.containers.list()] == ["reid"]
+        assert [container.name for container in engine.containers.list(ignore_removed=True)] == ["reid"]
 
 
 def test_a_full_disk_takes_no_image(clean_node: EdgeNode, edge_fleet: EdgeFleet) -> None:
@@ -297,7 +297,7 @@ def test_a_clean_node_is_as_new(clean_node: EdgeNode, edge_fleet: EdgeFleet) -> 
     clean_node.clean()
     assert greeting(clean_node, 5) == b"SSH-2.0-"
     with clean_node.engine() as engine:
-        assert not engine.containers.list(all=True)
+        assert not engine.containers.list(ignore_removed=True, all=True)
         assert not engine.images.list(all=True)
         assert not engine.volumes.list()
         assert {network.name for network in engine.networks.list()} == {"bridge", "host", "none"}
@@ -322,7 +322,9 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(edge_fleet: EdgeFle
         subprocess.run(command, check=True, cwd=PROJECT, capture_output=True)
 
     def containers(fleet: dict[str, object]) -> list[str]:
-        found = edge_fleet.engine.containers.list(all=True, filters={"label": f"evc.fleet={fleet['id']}"})
+        found = edge_fleet.engine.containers.list(
+            ignore_removed=True, all=True, filters={"label": f"evc.fleet={fleet['id']}"}
+        )
         return sorted(container.name.rpartition(f"{fleet['id']}-")[2] for container in found)
 
     edge("up", tmp_path / "killed")

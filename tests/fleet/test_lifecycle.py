@@ -86,7 +86,7 @@ def register(airflow: RunningAirflow, *nodes: EdgeNode) -> None:
 def containers(node: EdgeNode, model: str = "counter") -> list[str]:
     """Return the digests of the model's running containers, as the node's own engine says."""
     with node.engine() as engine:
-        found = engine.containers.list(filters={"label": f"evc.model={model}"})
+        found = engine.containers.list(ignore_removed=True, filters={"label": f"evc.model={model}"})
         return [str(container.labels["evc.digest"]) for container in found]
 
 
@@ -204,7 +204,7 @@ def test_a_deploy_whose_task_is_killed_ends_the_same(
     assert max(task["try_number"] for task in deploys) == 2
     assert containers(node) == [after]
     with node.engine() as engine:
-        assert len(engine.containers.list(all=True, filters={"label": "evc.config"})) == 1
+        assert len(engine.containers.list(ignore_removed=True, all=True, filters={"label": "evc.config"})) == 1
     ended = airflow.rows(
         "SELECT r.status, rn.status AS node_status, rn.previous_digest, rn.bytes_total FROM rollouts r"
         " JOIN rollout_nodes rn ON rn.rollout_id = r.id WHERE r.run_id = :run_id",

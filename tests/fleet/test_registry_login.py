@@ -92,7 +92,7 @@ def test_registered_the_node_pulls_and_removed_it_does_not(
     assert set(json.loads(node.run("cat", CONFIG))["auths"]) == {"other.test"}
     assert "No such file" in node.run("ls", "/etc/docker/certs.d", check=False)
     with node.engine() as engine:
-        assert [container.name for container in engine.containers.list(all=True)] == ["mine"]
+        assert [container.name for container in engine.containers.list(ignore_removed=True, all=True)] == ["mine"]
         mine.remove(force=True)
         engine.images.remove(image, force=True)
     node.run("mv", "/root/config.before", CONFIG)

@@ -125,7 +125,7 @@ class Fleet:
 def running(node: EdgeNode) -> list[str]:
     """Return the digests of the model's containers that run on a node, as its own engine says."""
     with node.engine() as engine:
-        found = engine.containers.list(filters={"label": "evc.config"})
+        found = engine.containers.list(ignore_removed=True, filters={"label": "evc.config"})
         return [str(container.labels["evc.digest"]) for container in found]
 
 
@@ -416,9 +416,9 @@ def test_what_someone_changed_by_hand_is_shown_once_and_put_right_on_demand(evc:
     digest = evc.push("1.0")
     evc.install("1.0")
     with evc.nodes[0].engine() as engine:
-        engine.containers.list(filters={"label": "evc.config"})[0].remove(force=True)
+        engine.containers.list(ignore_removed=True, filters={"label": "evc.config"})[0].remove(force=True)
     with evc.nodes[1].engine() as engine:
-        engine.containers.list(filters={"label": "evc.config"})[0].stop(timeout=0)
+        engine.containers.list(ignore_removed=True, filters={"label": "evc.config"})[0].stop(timeout=0)
     for _ in range(2):
         assert evc.reconcile("edge") == {"drifted": 2, "running": 1}
     assert [status for _, _, status in evc.desired()] == ["drifted", "drifted", "running"]
@@ -464,7 +464,7 @@ def test_a_task_killed_at_any_stage_ends_the_same_after_a_retry(evc: Fleet, stag
     assert turn.kind is Kind.DONE
     assert running(evc.nodes[0]) == [digest]
     with evc.nodes[0].engine() as engine:
-        assert len(engine.containers.list(all=True)) == 1
+        assert len(engine.containers.list(ignore_removed=True, all=True)) == 1
     assert RolloutHook(LOG).finish("other").endswith("succeeded: 1 succeeded")
     assert evc.desired() == [("edge-1", digest, "running")]
 

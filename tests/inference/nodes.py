@@ -173,7 +173,7 @@ def run_rows(database: Engine) -> list[dict[str, Any]]:
 def left_on(node: EdgeNode) -> list[str]:
     """Return the containers of single runs that are on a node."""
     with node.engine() as engine:
-        found = engine.containers.list(all=True, filters={"label": f"{MODE_LABEL}={ONCE}"})
+        found = engine.containers.list(ignore_removed=True, all=True, filters={"label": f"{MODE_LABEL}={ONCE}"})
         return [str(container.name) for container in found]
 
 

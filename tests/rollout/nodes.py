@@ -77,7 +77,7 @@ def deploy(node: EdgeNode, target: Target, steps: Steps | None = None) -> Deploy
 def containers(node: EdgeNode, name: str = "reid") -> list[tuple[str, str]]:
     """Return digest and state of the containers that bear the label of a model, past SSH."""
     with node.engine() as engine:
-        found = engine.containers.list(all=True, filters={"label": f"evc.model={name}"})
+        found = engine.containers.list(ignore_removed=True, all=True, filters={"label": f"evc.model={name}"})
         return sorted((it.labels.get("evc.digest", ""), it.status) for it in found)
 
 

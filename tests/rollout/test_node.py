@@ -184,7 +184,7 @@ def test_a_container_that_someone_removes_at_the_gate_is_missed(node: EdgeNode, 
     def remove(status: str) -> None:
         if status == "gate":
             with node.engine() as engine:
-                for container in engine.containers.list(all=True):
+                for container in engine.containers.list(ignore_removed=True, all=True):
                     container.remove(force=True)
 
     with pytest.raises(ContainerFailed):
