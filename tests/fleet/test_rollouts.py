@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import Engine
 
 from evc.fleet.waves import WORKING
-from evc.hooks.deployment import DeploymentHook, Kind
+from evc.hooks import deployment
+from evc.hooks.deployment import DeploymentHook, Kind, _Recorder
 from evc.hooks.reconcile import ReconcileHook
 from evc.hooks.rollouts import RolloutHook
 from evc.operators import judge_wave, plan_rollout
@@ -437,7 +438,20 @@ def test_what_someone_changed_by_hand_is_shown_once_and_put_right_on_demand(evc:
 # -- a task that is killed -------------------------------------------------------------------------------------------
 
 
-def _deploy(run_id: str, name: str) -> None:
+class _StopsAt(_Recorder):
+    """Stops its own process as soon as the node is at ``stage``: SIGKILL then always meets it there."""
+
+    stage = ""
+
+    def status(self, status: str) -> None:
+        super().status(status)
+        if status == self.stage:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _deploy(run_id: str, name: str, stage: str) -> None:
+    _StopsAt.stage = stage
+    deployment._Recorder = _StopsAt  # type: ignore[misc]  # in a process of its own
     DeploymentHook(LOG).deploy(run_id, name, is_last_try=False)
 
 
@@ -449,14 +463,11 @@ def test_a_task_killed_at_any_stage_ends_the_same_after_a_retry(evc: Fleet, stag
     digest = evc.push("2.0", size_mb=8)
     evc.nodes[0].limit_rate(4_000_000)
     assert evc.begin(tag="2.0", nodes=["edge-1"]) == ["edge-1"]
-    process = multiprocessing.get_context("fork").Process(target=_deploy, args=("other", "edge-1"))
+    process = multiprocessing.get_context("fork").Process(target=_deploy, args=("other", "edge-1", stage))
     process.start()
-    deadline = time.monotonic() + 60
-    while evc.statuses() != [stage]:
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(process.pid or 0, signal.SIGKILL)
+    assert process.pid
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    process.kill()
     process.join()
     assert evc.statuses() == [stage]
 

@@ -51,7 +51,7 @@ def _wave(number: int, nodes: XComArg, before: PlanRolloutOperator | JudgeWaveOp
             task_id="gate",
             wave=number,
             next_tasks=[f"{following}.deploy", f"{following}.gate"] if number + 1 < MAX_WAVES else [],
-            retries=3,  # an answer that comes at once can race the scheduler
+            retries=3,  # Airflow fails it where an answer comes within about a second; it asks once more
         )
     deploy >> done >> gate
     before >> gate
