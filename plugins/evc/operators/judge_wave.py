@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
@@ -21,10 +20,9 @@ class JudgeWaveOperator(ApprovalOperator):
     in the UI, or over the REST API. A rejection aborts the roll-out.
 
     :param wave: which one to judge, from 0
-    :param next_tasks: ids of the tasks to be skipped where there is no next wave
     """
 
-    def __init__(self, *, wave: int, next_tasks: Iterable[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *, wave: int, **kwargs: Any) -> None:
         super().__init__(
             subject="Go on with wave {{ task.wave + 2 }} of {{ params.model }}"
             "{% if params.tag %}:{{ params.tag }}{% endif %}?",
@@ -32,7 +30,7 @@ class JudgeWaveOperator(ApprovalOperator):
             "Reject: the roll-out ends; nodes that have the new image keep it.",
             **kwargs,
         )
-        self.wave, self.next_tasks = wave, list(next_tasks)
+        self.wave = wave
 
     def execute(self, context: Context) -> list[str] | None:
         """Return the next wave.
@@ -68,7 +66,13 @@ class JudgeWaveOperator(ApprovalOperator):
         self.log.info("%s", gate.message)
         if gate.nodes is None:
             look_again(WAIT_S)
-        if not gate.nodes and self.next_tasks:
-            dag = context["dag"]
-            self.skip(ti=context["ti"], tasks=[dag.get_task(task_id) for task_id in self.next_tasks])
+        if not gate.nodes:
+            self.skip(ti=context["ti"], tasks=self.not_needed())
         return gate.nodes
+
+    def not_needed(self) -> list[Any]:
+        """Return what there is no need for after the last wave: all that follows but the DAG's last task.
+
+        The scheduler would skip it too, but takes a second or more for each link of that chain.
+        """
+        return [task for task in self.get_flat_relatives() if task.downstream_task_ids]
