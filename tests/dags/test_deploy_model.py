@@ -21,7 +21,6 @@ from evc.fleet.waves import MAX_WAVES
 from evc.hooks import registry as registry_hook
 from evc.hooks.deployment import DeploymentHook, Kind
 from evc.hooks.rollouts import Busy, RolloutHook
-from evc.operators.judge_wave import JudgeWaveOperator
 from evc.registry.client import RegistryClient
 from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.nodes import remove_node, store_node
@@ -76,15 +75,6 @@ def test_a_red_node_does_not_fail_the_gate_and_a_red_gate_ends_the_waves(dag: DA
     assert (rollback.trigger_rule, rollback.upstream_task_ids) == ("one_failed", gates)
     assert (finish.trigger_rule, finish.upstream_task_ids) == ("all_done", gates | {"rollback.restore"})
     assert [task.task_id for task in dag.tasks if not task.downstream_task_ids] == ["finish"]
-
-
-def test_the_last_gate_skips_all_that_is_not_needed_any_more(dag: DAG) -> None:
-    ids = [task.task_id for task in dag.tasks]
-    for number in range(1, MAX_WAVES + 1):
-        gate = dag.get_task(f"wave_{number}.gate")
-        assert isinstance(gate, JudgeWaveOperator)
-        rest = ids[ids.index(gate.task_id) + 1 : ids.index("finish")]
-        assert {task.node_id for task in gate.not_needed()} == set(rest)
 
 
 # -- what makes no sense ---------------------------------------------------------------------------------------------
@@ -325,6 +315,21 @@ def test_a_gate_that_was_killed_leaves_no_node_out_that_may_have_been_changed(ru
                 end_node(connection, 1, node_id, end, 0)
     assert hook.to_restore("run") == ["n1", "n2", "n3"]
     assert hook.to_restore("run") == ["n1", "n2", "n3"]
+
+
+def test_a_last_gate_that_was_killed_after_it_closed_the_roll_out_succeeds_at_its_retry(
+    runner: DagRunner, dag: DAG
+) -> None:
+    nodes(runner, 1)
+    hook = RolloutHook(logging.getLogger("tests"))
+    hook.plan("run", validated(dag, {"model": "reid", "tag": "1.0", "waves": ["100%"]}), lambda run_id: False)
+    with hook.engine.begin() as connection:
+        begin_node(connection, 1, 1, 0)
+        end_node(connection, 1, 1, "succeeded", 0)
+    assert hook.judge("run", 0).nodes == []
+    line = hook.finish("run")
+    assert hook.judge("run", 0).nodes == []
+    assert hook.finish("run") == line
 
 
 def test_a_node_that_was_removed_meanwhile_is_no_failure_and_one_of_its_name_another(

@@ -174,7 +174,7 @@ def test_two_waves_over_three_nodes(evc: Fleet) -> None:
     assert states(tasks, "wave_1.deploy") == ["success"]
     assert states(tasks, "wave_2.deploy") == ["success"] * 2
     assert [tasks[f"wave_{n}.gate"] for n in (1, 2, 3, 4, 5)] == ["success", "success", "skipped", "skipped", "skipped"]
-    assert (tasks["finish"], tasks["rollback.restore"]) == ("success", "skipped")
+    assert (tasks["finish"], tasks["rollback.restore"]) == ("skipped", "skipped")
     assert [running(node) for node in evc.nodes] == [[digest]] * 3
     assert evc.statuses() == ["succeeded"] * 3
     assert evc.last()[0] == "succeeded"
@@ -186,7 +186,7 @@ def test_two_waves_over_three_nodes(evc: Fleet) -> None:
 
     # the same again changes nothing: the containers are the same ones
     before = evc.rows("SELECT container_id FROM assignments ORDER BY node_id")
-    assert evc.deploy(digest=digest)["finish"] == "success"
+    assert evc.deploy(digest=digest)["finish"] == "skipped"
     assert evc.rows("SELECT container_id FROM assignments ORDER BY node_id") == before
 
 
@@ -258,7 +258,7 @@ def test_a_node_that_does_not_answer_is_pending_and_brought_when_it_is_back(evc:
     evc.nodes[2].cut()
     tasks = evc.deploy(tag="1.0", waves=["100%"], success_threshold=60)
     assert sorted(states(tasks, "wave_1.deploy")) == ["skipped", "success", "success"]
-    assert (tasks["wave_1.gate"], tasks["finish"]) == ("success", "success")
+    assert (tasks["wave_1.gate"], tasks["finish"]) == ("success", "skipped")
     assert evc.statuses() == ["succeeded", "succeeded", "pending"]
     assert evc.desired()[2] == ("edge-3", digest, "pending")
     assert evc.reconcile() == {}
@@ -302,7 +302,7 @@ def test_a_gate_waits_for_a_canary_that_does_not_answer(evc: Fleet, monkeypatch:
 
     with meanwhile(bring_back):
         tasks = evc.deploy(tag="1.0", nodes=["edge-1", "edge-2"], waves=[1, "100%"])
-    assert tasks["finish"] == "success"
+    assert tasks["finish"] == "skipped"
     assert [running(node) for node in evc.nodes[:2]] == [[digest]] * 2
 
 
@@ -357,7 +357,7 @@ def test_a_second_roll_out_is_refused_or_waits(evc: Fleet, monkeypatch: pytest.M
 
     with meanwhile(end_the_other):
         tasks = evc.deploy(tag="1.0", if_busy="wait", nodes=["edge-1"])
-    assert tasks["finish"] == "success"
+    assert tasks["finish"] == "skipped"
     assert running(evc.nodes[0]) == [digest]
     assert evc.rows("SELECT status FROM rollouts ORDER BY id") == [("aborted",), ("succeeded",)]
 
@@ -365,7 +365,7 @@ def test_a_second_roll_out_is_refused_or_waits(evc: Fleet, monkeypatch: pytest.M
 def test_a_roll_out_whose_run_is_gone_blocks_nobody(evc: Fleet) -> None:
     evc.push("1.0")
     evc.begin()
-    assert evc.deploy(tag="1.0", nodes=["edge-1"])["finish"] == "success"
+    assert evc.deploy(tag="1.0", nodes=["edge-1"])["finish"] == "skipped"
     assert evc.rows("SELECT status FROM rollouts ORDER BY id") == [("aborted",), ("succeeded",)]
     evc.begin("gone")
     assert ReconcileHook(LOG).reconcile([], [], lambda run_id: True) == {"closed": 1}
@@ -406,7 +406,7 @@ def test_a_pause_starts_nothing_until_it_is_over(evc: Fleet, monkeypatch: pytest
 
     with meanwhile(pause):
         tasks = evc.deploy(tag="1.0", waves=[1, "100%"])
-    assert tasks["finish"] == "success"
+    assert tasks["finish"] == "skipped"
     assert [running(node) for node in evc.nodes] == [[digest]] * 3
 
 

@@ -213,6 +213,8 @@ class RolloutHook:
         now_ts = int(time.time())
         with self.engine.begin() as connection:
             rollout = self._require(connection, run_id)
+            if rollout.status == SUCCEEDED:  # an earlier try of the last gate closed it, and was killed then
+                return Gate([], f"{rollout} has succeeded")
             expire_pending(connection, now_ts)
             fail_unfinished(connection, rollout.id, now_ts, wave=wave)
             nodes = list_rollout_nodes(connection, rollout.id)

@@ -27,7 +27,7 @@ class PlanRollbackOperator(BaseOperator):
 
 
 class FinishRolloutOperator(BaseOperator):
-    """Closes the roll-out, whatever became of it, and says what became of each node."""
+    """Closes a roll-out that did not get through its last gate, and says what became of each node."""
 
     def execute(self, context: Context) -> str:
         """Return how it went, on one line.

@@ -14,7 +14,7 @@ WAIT_S = 20
 
 
 class JudgeWaveOperator(ApprovalOperator):
-    """Returns the names of the next wave's nodes, and skips the waves that this roll-out does not have.
+    """Returns the names of the next wave's nodes; after the last wave it closes the roll-out and skips what follows.
 
     With the param ``approval`` it asks before the next wave, and goes on when a person approves: under Required actions
     in the UI, or over the REST API. A rejection aborts the roll-out.
@@ -61,18 +61,15 @@ class JudgeWaveOperator(ApprovalOperator):
     def _judge(self, context: Context) -> list[str] | None:
         from evc.hooks.rollouts import RolloutHook
 
+        hook, run_id = RolloutHook(self.log), context["dag_run"].run_id
         with one_line():
-            gate = RolloutHook(self.log).judge(context["dag_run"].run_id, self.wave)
+            gate = hook.judge(run_id, self.wave)
         self.log.info("%s", gate.message)
         if gate.nodes is None:
             look_again(WAIT_S)
         if not gate.nodes:
-            self.skip(ti=context["ti"], tasks=self.not_needed())
+            with one_line():
+                self.log.info("%s", hook.finish(run_id))
+            # all that follows; the scheduler would take a second or more for each link of that chain
+            self.skip(ti=context["ti"], tasks=self.get_flat_relatives())
         return gate.nodes
-
-    def not_needed(self) -> list[Any]:
-        """Return what there is no need for after the last wave: all that follows but the DAG's last task.
-
-        The scheduler would skip it too, but takes a second or more for each link of that chain.
-        """
-        return [task for task in self.get_flat_relatives() if task.downstream_task_ids]
