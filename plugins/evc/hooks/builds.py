@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ from evc.fleet.log import Log
 from evc.fleet.models import Build, Model
 from evc.fleet.nodes import Node, quote
 from evc.fleet.settings import Settings
-from evc.hooks.metrics import MetricsHook
+from evc.hooks.metrics import checked_engine
 from evc.hooks.nodes import NodesHook
 from evc.hooks.playbooks import PlaybooksHook
 from evc.hooks.registry import RegistryHook
@@ -44,7 +45,6 @@ from evc.hooks.settings import models_folder, settings
 from evc.ssh.pool import Pool
 from evc.ssh.session import Session
 from evc.store.builds import begin_build, end_build, find_build, last_build, store_model
-from evc.store.database import check_schema
 from evc.store.nodes import list_nodes
 
 COPY_PLAYBOOK = "copy_model"
@@ -117,18 +117,14 @@ class BuildsHook:
         self.settings: Settings = settings()
         self.nodes_hook = NodesHook()
         self.playbooks = PlaybooksHook(log, self.nodes_hook)
-        self._database: Database | None = None
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
 
-    @property
+    @cached_property
     def database(self) -> Database:
-        """The metrics database."""
-        if self._database is None:
-            self._database = MetricsHook().engine
-            check_schema(self._database)
-        return self._database
+        """The metrics database. :raises DatabaseError: away, or of another version"""
+        return checked_engine()
 
     def models(self) -> list[str]:
         """Return the names of all models that have a source."""

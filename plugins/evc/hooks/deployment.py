@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -32,7 +33,7 @@ from evc.fleet.nodes import Node
 from evc.fleet.preflight import architecture_of
 from evc.fleet.progress import Layer, Snapshot
 from evc.fleet.waves import ABORTED, EXPIRED, PENDING, ROLLED_BACK, SUCCEEDED, Thresholds, is_crossed
-from evc.hooks.metrics import MetricsHook
+from evc.hooks.metrics import checked_engine
 from evc.hooks.nodes import NodesHook
 from evc.hooks.registry import RegistryHook
 from evc.hooks.rollouts import model_of
@@ -40,7 +41,6 @@ from evc.hooks.settings import settings
 from evc.rollout.node import Deployed, Steps, Target, deploy_node, withdraw
 from evc.ssh.pool import Pool
 from evc.store.assignments import assign, is_being_repaired, record_met
-from evc.store.database import check_schema
 from evc.store.nodes import find_node, pin_host_key
 from evc.store.rollout_nodes import (
     RolloutNode,
@@ -97,16 +97,12 @@ class DeploymentHook:
         self.log = log
         self.settings = settings()
         self.nodes_hook = NodesHook()
-        self._engine: Engine | None = None
         self._work: asyncio.Task[Any] | None = None
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """The metrics database."""
-        if self._engine is None:
-            self._engine = MetricsHook().engine
-            check_schema(self._engine)
-        return self._engine
+        """The metrics database. :raises DatabaseError: away, or of another version"""
+        return checked_engine()
 
     def stop(self) -> None:
         """End the work under way: someone cancelled the task. A pull that has begun goes on in the node's engine."""

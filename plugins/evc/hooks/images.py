@@ -12,11 +12,10 @@ from sqlalchemy import Engine
 from evc.errors import ImageNotFound, InputError, RegistryAway, RegistryError, RegistryRefused
 from evc.fleet.images import Image, check_digest, check_repository, check_tag
 from evc.fleet.log import Log
-from evc.hooks.metrics import MetricsHook
+from evc.hooks.metrics import checked_engine
 from evc.hooks.registry import RegistryHook
 from evc.registry.authority import RENEW_BEFORE
 from evc.registry.client import ImageFacts, RegistryClient
-from evc.store.database import check_schema
 from evc.store.images import Details, Tagged, Users, image_users, known_details, mark_gone, record_images
 
 DESCRIPTION = "org.opencontainers.image.description"
@@ -39,9 +38,7 @@ class ImagesHook:
     @cached_property
     def engine(self) -> Engine:
         """The metrics database. :raises DatabaseError: away, or of another version"""
-        engine = MetricsHook().engine
-        check_schema(engine)
-        return engine
+        return checked_engine()
 
     # -- recording -------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from evc.fleet.log import Log
 from evc.fleet.models import Model, check_model_name
 from evc.fleet.nodes import Node, quote, select
 from evc.fleet.settings import Settings
-from evc.hooks.metrics import MetricsHook
+from evc.hooks.metrics import checked_engine
 from evc.hooks.nodes import NodesHook
 from evc.hooks.registry import RegistryHook
 from evc.hooks.settings import models_folder, settings
@@ -28,7 +29,6 @@ from evc.inference.continuous import Collector, Kinds, Round, Visit
 from evc.inference.once import OnceRun, Order
 from evc.ssh.pool import Pool
 from evc.store.assignments import Assignment, list_assignments
-from evc.store.database import check_schema
 from evc.store.inference import CONTINUOUS, ONCE, Run, unfinished_runs
 from evc.store.nodes import list_nodes
 from evc.store.rollouts import recorded_spec
@@ -78,18 +78,14 @@ class InferenceHook:
         self.log = log
         self.settings: Settings = settings()
         self.nodes_hook = NodesHook()
-        self._database: Engine | None = None
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
 
-    @property
+    @cached_property
     def database(self) -> Engine:
-        """The metrics database."""
-        if self._database is None:
-            self._database = MetricsHook().engine
-            check_schema(self._database)
-        return self._database
+        """The metrics database. :raises DatabaseError: away, or of another version"""
+        return checked_engine()
 
     # -- plan --------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy import Engine
 
 from evc.hooks.settings import settings, state_folder
-from evc.store.database import embedded_url, open_engine, upgrade, url_from_connection
+from evc.store.database import check_schema, embedded_url, open_engine, upgrade, url_from_connection
 
 
 class MetricsHook(BaseHook):
@@ -39,3 +39,13 @@ class MetricsHook(BaseHook):
             upgrade(engine)  # the embedded file is ours alone: nobody else would make its tables
             return engine
         return open_engine(url_from_connection(connection.as_json()))
+
+
+def checked_engine() -> Engine:
+    """Return an engine on the metrics database.
+
+    :raises DatabaseError: away, or its tables are of another version
+    """
+    engine = MetricsHook().engine
+    check_schema(engine)
+    return engine

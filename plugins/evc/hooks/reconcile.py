@@ -11,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -23,7 +24,7 @@ from evc.fleet.nodes import Node, select
 from evc.fleet.progress import Snapshot
 from evc.fleet.waves import ROLLED_BACK, SUCCEEDED
 from evc.hooks.deployment import layers_for
-from evc.hooks.metrics import MetricsHook
+from evc.hooks.metrics import checked_engine
 from evc.hooks.nodes import NodesHook
 from evc.hooks.registry import RegistryHook
 from evc.hooks.rollouts import Ended, RolloutHook, model_of
@@ -50,7 +51,6 @@ from evc.store.assignments import (
     unclaim_repair,
 )
 from evc.store.assignments import RUNNING as MET
-from evc.store.database import check_schema
 from evc.store.events import record_event
 from evc.store.nodes import list_nodes, node_rows
 from evc.store.rollout_nodes import previous_digest, settle_pending
@@ -92,19 +92,15 @@ class ReconcileHook:
         self.repair = self.settings.repair_drift if repair is None else repair
         self.counts: Counter[str] = Counter()
         self._nodes_hook = NodesHook()
-        self._engine: Engine | None = None
         self._nodes: dict[str, Node] = {}
         self._returns: dict[tuple[int, str], Return] = {}
         self._pulls = asyncio.Semaphore(self.settings.pull_slots)
         self._work: asyncio.Task[None] | None = None
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """The metrics database."""
-        if self._engine is None:
-            self._engine = MetricsHook().engine
-            check_schema(self._engine)
-        return self._engine
+        """The metrics database. :raises DatabaseError: away, or of another version"""
+        return checked_engine()
 
     def stop(self) -> None:
         """End the work under way: someone cancelled the task."""

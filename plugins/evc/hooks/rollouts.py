@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,10 +20,9 @@ from evc.fleet.log import Log
 from evc.fleet.models import Model, check_model_name
 from evc.fleet.nodes import Node, quote, select
 from evc.fleet.waves import FAILED, PENDING, SUCCEEDED, Step, Thresholds, cut, judge, parse_waves
-from evc.hooks.metrics import MetricsHook
+from evc.hooks.metrics import checked_engine
 from evc.hooks.registry import RegistryHook
 from evc.hooks.settings import models_folder, settings
-from evc.store.database import check_schema
 from evc.store.nodes import list_nodes, node_rows
 from evc.store.rollout_nodes import RolloutNode, list_rollout_nodes
 from evc.store.rollouts import (
@@ -80,15 +80,11 @@ class RolloutHook:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.settings = settings()
-        self._engine: Engine | None = None
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """The metrics database."""
-        if self._engine is None:
-            self._engine = MetricsHook().engine
-            check_schema(self._engine)
-        return self._engine
+        """The metrics database. :raises DatabaseError: away, or of another version"""
+        return checked_engine()
 
     # -- plan --------------------------------------------------------------------------------------------------------
 
