@@ -232,7 +232,8 @@ def _explain(part: type[BaseModel], error: ErrorDetails, words: Mapping[str, str
     if kind == "string_type":
         return f"{shown} is not a text", "a text; in quotes where it looks like a number"
     if "allowed" in context:
-        return f"{shown} {error['msg']}", str(context["allowed"])
+        is_whole = isinstance(error["input"], dict | list)  # what is wrong of it says the message
+        return error["msg"] if is_whole else f"{shown} {error['msg']}", str(context["allowed"])
     allowed = re.sub(r"^\w+ should (?:be|have) ", "", error["msg"]).partition(" after validation")[0]
     return f"{shown} does not fit", _ALLOWED.get(kind, allowed)
 
