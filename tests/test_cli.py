@@ -394,3 +394,23 @@ def test_an_action_on_a_roll_out_needs_one_that_is_there(rollout: str, capsys: p
     assert "an action needs the id of a roll-out" in _error(capsys, "rollouts", "abort", "--database", rollout)
     assert "there is no roll-out 9" in _error(capsys, "rollouts", "abort", "9", "--database", rollout)
     assert "there is no roll-out 9" in _error(capsys, "rollouts", "nodes", "9", "--database", rollout)
+
+
+# -- scenarios -------------------------------------------------------------------------------------------------------
+
+
+def test_a_scenario_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "farm.yaml", tmp_path / "my_farm.yaml"
+    good.write_text("description: x\nmodel: {name: farm}\ninference: {}\n")
+    bad.write_text("description: x\nmodel: {name: farm}\ninferenc: {}\n")
+    assert cli.main(["scenario", "check", str(good)]) == 0
+    assert capsys.readouterr().out == f"{good}: fits: scenario_farm: inference\n"
+    assert cli.main(["scenario", "check", "--json", str(good)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == [{"file": str(good), "dag_id": "scenario_farm", "steps": ["inference"]}]
+    assert cli.main(["scenario", "check", str(good), str(bad)]) == 1
+    assert capsys.readouterr().err.startswith("evc: my_farm.yaml:3: inferenc: unknown key, is inference meant?; ")
+    assert cli.main(["scenario", "check", str(tmp_path)]) == 1
+    assert (
+        capsys.readouterr().err == f"evc: {tmp_path}: can't be read: Is a directory; allowed: a scenario, a YAML file\n"
+    )

@@ -417,6 +417,28 @@ def _revoke(arguments: argparse.Namespace) -> None:
         print(f"{printable(arguments.login)}: {'revoked' if revoked else 'had no account'} on the {face.name} face")
 
 
+# -- scenarios ---------------------------------------------------------------------------------------------------------
+
+
+def _check_scenarios(arguments: argparse.Namespace) -> None:
+    from evc.fleet.scenarios import read_scenario
+
+    rows = []
+    for file in arguments.files:
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise InputError(str(file), f"can't be read: {error.strerror}", "a scenario, a YAML file") from None
+        scenario = read_scenario(str(file), data)
+        steps = [name for name in ("collect", "build", "rollout", "inference", "identities") if getattr(scenario, name)]
+        rows.append({"file": str(file), "dag_id": f"scenario_{file.name.partition('.')[0]}", "steps": steps})
+    if arguments.json:
+        print_json(rows, sys.stdout)
+        return
+    for row in rows:
+        print(f"{printable(row['file'])}: fits: {row['dag_id']}: {', '.join(row['steps'])}")
+
+
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
@@ -470,6 +492,7 @@ def _parser() -> argparse.ArgumentParser:
     upgrade = database.add_parser("upgrade", help="create its tables, or bring them to this version", parents=[shared])
     upgrade.set_defaults(run=_upgrade)
     _add_registry(commands, in_json)
+    _add_scenario(commands, in_json)
     return parser
 
 
@@ -526,6 +549,16 @@ def _add_registry(commands: Any, in_json: argparse.ArgumentParser) -> None:
     command("accounts", _accounts, "list who may log in to which face")
     account("grant", _grant, "let someone in with a new password, which is printed; a former one stops counting")
     account("revoke", _revoke, "let someone in no more")
+
+
+def _add_scenario(commands: Any, in_json: argparse.ArgumentParser) -> None:
+    does = "scenarios: YAML files that become DAGs"
+    scenario = commands.add_parser("scenario", help=does, description=f"Looks at {does}. See docs/scenarios.md.")
+    scenario = scenario.add_subparsers(required=True, metavar="COMMAND")
+    does = "say whether files fit, as Airflow will; the first that does not is told with line and key"
+    check = scenario.add_parser("check", help=does, description=f"{does[0].upper()}{does[1:]}.", parents=[in_json])
+    check.set_defaults(run=_check_scenarios)
+    check.add_argument("files", metavar="FILE", nargs="+", type=Path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
