@@ -1,6 +1,6 @@
 #!/bin/sh
 # The Debian packages whose programs the tests run; with "bench" those of the bench too. What is missing is installed, by
-# root or by sudo without a password. Package and a program of it: what is there from another source counts too.
+# root or by sudo without a password. Package and a program or file of it: what is there from another source counts too.
 set -eu
 
 wanted='
@@ -14,6 +14,7 @@ openssl             openssl
 mmdebstrap          mmdebstrap
 e2fsprogs           mkfs.ext4
 iproute2            tc
+opencv-doc          /usr/share/doc/opencv-doc/examples/data/vtest.avi
 '
 [ "${1:-}" != bench ] || wanted=$wanted'
 prometheus          prometheus
@@ -23,7 +24,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 
 missing=$(printf '%s' "$wanted" | while read -r package program; do
-    [ -z "$package" ] || command -v "$program" >/dev/null || printf '%s ' "$package"
+    [ -z "$package" ] || [ -e "$program" ] || command -v "$program" >/dev/null || printf '%s ' "$package"
 done)
 [ -n "$missing" ] || exit 0
 

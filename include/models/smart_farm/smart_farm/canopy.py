@@ -26,7 +26,7 @@ Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 """Height x width."""
 
-_DARK_SUM = 48  # of the three channels: below it, their proportions are the sensor's noise
+_DARK_SUM = 30  # of the three channels: below it, their proportions are the sensor's noise
 _SPECK_PX = 3
 
 
