@@ -423,7 +423,7 @@ def _revoke(arguments: argparse.Namespace) -> None:
 def _check_scenarios(arguments: argparse.Namespace) -> None:
     from evc.fleet.scenarios import read_scenario
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for file in arguments.files:
         try:
             data = file.read_bytes()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
+from evc.operators.dag_runs import rollout_key
 from evc.operators.later import look_again
 from evc.operators.refusal import one_line
 
@@ -43,7 +44,7 @@ class DeployNodeOperator(BaseOperator):
 
         with one_line():
             self._hook = DeploymentHook(self.log)
-            turn = self._turn(self._hook, context["dag_run"].run_id, self._is_last_try(context))
+            turn = self._turn(self._hook, rollout_key(context), self._is_last_try(context))
         self._end(turn)
 
     def on_kill(self) -> None:

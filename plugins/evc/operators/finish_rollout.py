@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
+from evc.operators.dag_runs import rollout_key
 from evc.operators.refusal import one_line
 
 
@@ -19,7 +20,7 @@ class PlanRollbackOperator(BaseOperator):
         from evc.hooks.rollouts import RolloutHook
 
         with one_line():
-            nodes = RolloutHook(self.log).to_restore(context["dag_run"].run_id)
+            nodes = RolloutHook(self.log).to_restore(rollout_key(context))
         if not nodes:
             raise AirflowSkipException("nothing has to go back")
         self.log.warning("%d nodes go back: %s", len(nodes), ", ".join(nodes))
@@ -37,6 +38,6 @@ class FinishRolloutOperator(BaseOperator):
         from evc.hooks.rollouts import RolloutHook
 
         with one_line():
-            line = RolloutHook(self.log).finish(context["dag_run"].run_id)
+            line = RolloutHook(self.log).finish(rollout_key(context))
         self.log.info("%s", line)
         return line

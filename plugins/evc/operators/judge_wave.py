@@ -7,6 +7,8 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Context
 
+from evc.operators.dag_runs import rollout_key
+from evc.operators.finish_rollout import FinishRolloutOperator
 from evc.operators.later import look_again
 from evc.operators.refusal import one_line
 
@@ -55,13 +57,13 @@ class JudgeWaveOperator(ApprovalOperator):
             return self._judge(context)
         who = answer["responded_by_user"]
         with one_line():
-            RolloutHook(self.log).reject(context["dag_run"].run_id, self.wave + 1, who["name"] if who else "someone")
+            RolloutHook(self.log).reject(rollout_key(context), self.wave + 1, who["name"] if who else "someone")
         return None
 
     def _judge(self, context: Context) -> list[str] | None:
         from evc.hooks.rollouts import RolloutHook
 
-        hook, run_id = RolloutHook(self.log), context["dag_run"].run_id
+        hook, run_id = RolloutHook(self.log), rollout_key(context)
         with one_line():
             gate = hook.judge(run_id, self.wave)
         self.log.info("%s", gate.message)
@@ -70,6 +72,15 @@ class JudgeWaveOperator(ApprovalOperator):
         if not gate.nodes:
             with one_line():
                 self.log.info("%s", hook.finish(run_id))
-            # all that follows; the scheduler would take a second or more for each link of that chain
-            self.skip(ti=context["ti"], tasks=self.get_flat_relatives())
+            self.skip(ti=context["ti"], tasks=self._rest())
         return gate.nodes
+
+    def _rest(self) -> list[Any]:
+        """Return all that follows, up to the end of the roll-out.
+
+        The scheduler would skip it too, but takes a second or more for each link of that chain.
+        """
+        following = self.get_flat_relatives()
+        finish = next(task for task in following if isinstance(task, FinishRolloutOperator))
+        beyond = finish.get_flat_relative_ids()
+        return [task for task in following if task.task_id not in beyond]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from evc.operators.dag_runs import is_over
+from evc.operators.dag_runs import is_over, rollout_key
 from evc.operators.later import look_again
 from evc.operators.refusal import one_line
 
@@ -17,7 +20,17 @@ class PlanRolloutOperator(BaseOperator):
 
     Refuses whatever makes no sense before a node is touched. Where another roll-out of the model is not finished, it
     refuses too or waits for its end, as the param ``if_busy`` says. A retry finds what the first try stored.
+    Reads the run's params; what is given here counts instead of the param of that name.
+
+    :param nodes: names of nodes
+    :param digest: of the image
     """
+
+    template_fields: Sequence[str] = ("nodes", "digest")
+
+    def __init__(self, *, nodes: list[str] | None = None, digest: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.nodes, self.digest = nodes, digest
 
     def execute(self, context: Context) -> list[str]:
         """Return the first wave.
@@ -27,9 +40,13 @@ class PlanRolloutOperator(BaseOperator):
         """
         from evc.hooks.rollouts import Busy, RolloutHook
 
-        params, run_id = context["params"], context["dag_run"].run_id
+        params = dict(context["params"])
+        if self.nodes is not None:
+            params |= {"nodes": self.nodes, "groups": []}
+        if self.digest is not None:
+            params |= {"tag": None, "digest": self.digest}
         with one_line():
-            planned = RolloutHook(self.log).plan(run_id, dict(params), is_over)
+            planned = RolloutHook(self.log).plan(rollout_key(context), params, is_over)
         if not isinstance(planned, Busy):
             return planned
         if params["if_busy"] == "wait":

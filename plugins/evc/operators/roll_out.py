@@ -22,16 +22,22 @@ POOL = "evc_pulls"
 _A_NODE = {"retries": 2, "retry_delay": timedelta(seconds=10), "map_index_template": "{{ task.node }}", "pool": POOL}
 
 
-def roll_out() -> None:
-    """Add the tasks of a roll-out to the DAG that is being made."""
-    plan = PlanRolloutOperator(task_id="plan")
+def roll_out(nodes: XComArg | None = None, digest: XComArg | None = None) -> FinishRolloutOperator:
+    """Add the tasks of a roll-out to the DAG that is being made; returns the last one.
+
+    It is skipped where the roll-out reached its goal, and fails where it did not.
+
+    :param nodes: names, instead of the params ``nodes`` and ``groups``
+    :param digest: of the image, instead of the params ``tag`` and ``digest``
+    """
+    plan = PlanRolloutOperator(task_id="plan", nodes=nodes, digest=digest)  # type: ignore[arg-type]
     gates: list[JudgeWaveOperator] = []
-    nodes: XComArg = plan.output
+    wave_nodes: XComArg = plan.output
     before: PlanRolloutOperator | JudgeWaveOperator = plan
     for wave in range(MAX_WAVES):
-        gate = _wave(wave, nodes, before)
+        gate = _wave(wave, wave_nodes, before)
         gates.append(gate)
-        nodes, before = gate.output, gate
+        wave_nodes, before = gate.output, gate
     with TaskGroup("rollback"):
         # runs where a gate, or what a gate needs, failed; else the scheduler skips it
         plan_rollback = PlanRollbackOperator(task_id="plan_rollback", trigger_rule=TriggerRule.ONE_FAILED)
@@ -39,6 +45,7 @@ def roll_out() -> None:
     finish = FinishRolloutOperator(task_id="finish", trigger_rule=TriggerRule.ALL_DONE, retries=5)
     gates >> plan_rollback
     [*gates, restore] >> finish
+    return finish
 
 
 def _wave(number: int, nodes: XComArg, before: PlanRolloutOperator | JudgeWaveOperator) -> JudgeWaveOperator:
