@@ -77,7 +77,7 @@ def _lab_a(red: Floats, green: Floats, blue: Floats) -> Floats:
 METHODS = {
     "exg": Method(exg, -0.5, 1.0, 0.05, 0.15),
     "exgr": Method(exgr, -1.5, 1.5, 0.0, 0.0),
-    "cive": Method(_cive, -120.0, 120.0, -18.78745, 0.0),
+    "cive": Method(_cive, -120.0, 120.0, -10.0, 10.0),
     "lab_a": Method(_lab_a, -60.0, 60.0, 3.0, 12.0),
 }
 
@@ -88,7 +88,8 @@ def find_canopy(picture: Picture, method: str = "exg") -> Canopy:
     :raises KeyError: there is no such method
     """
     way = METHODS[method]
-    blue, green, red = (np.asarray(channel, np.float32) for channel in cv2.split(picture))
+    smooth = cv2.GaussianBlur(picture, (_SPECK_PX, _SPECK_PX), 0)  # what noise a sensor has in poor light
+    blue, green, red = (np.asarray(channel, np.float32) for channel in cv2.split(smooth))
     index = way.green(red, green, blue)
     threshold = min(max(_otsu(index, way), way.floor), way.ceiling)
     found = (index > threshold) & (red + green + blue >= _DARK_SUM)
