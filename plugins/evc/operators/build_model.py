@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 if TYPE_CHECKING:
@@ -53,22 +54,22 @@ class BuildModelOperator(BaseOperator):
         """
         from evc.hooks.builds import BuildsHook, Wanted, build_key
 
-        params = context["params"]
-
-        def given(name: str) -> Any:
-            value = getattr(self, name)
-            return (params.get(name) if value is None else value) or None
-
-        wanted = Wanted(
-            build_key(self.dag_id, self.task_id, str(context["dag_run"].run_id)),
-            str(given("model") or ""),
-            str(given("builder") or ""),
-            given("tag"),
-            given("platform"),
-            given("arguments"),
-            bool(given("force")),
-        )
         with one_line():
+            params = params_of(context)
+
+            def given(name: str) -> Any:
+                value = getattr(self, name)
+                return (params.get(name) if value is None else value) or None
+
+            wanted = Wanted(
+                build_key(self.dag_id, self.task_id, str(context["dag_run"].run_id)),
+                str(given("model") or ""),
+                str(given("builder") or ""),
+                given("tag"),
+                given("platform"),
+                given("arguments"),
+                bool(given("force")),
+            )
             self._hook = BuildsHook(self.log)
             return self._hook.build(wanted)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
 
+from evc.operators.conf import params_of
 from evc.operators.run_playbook import RunPlaybookOperator
 
 if TYPE_CHECKING:
@@ -29,6 +30,6 @@ class CollectLogsOperator(RunPlaybookOperator):
         """
         from evc.hooks.logs import LogsHook
 
-        params = context["params"]
+        params = params_of(context)
         run_id = context["dag_run"].run_id
         return LogsHook(self.log, hook).collect(run_id, params["nodes"] or [], params["groups"] or [], params["since"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 
@@ -17,6 +18,6 @@ class ControlRolloutOperator(BaseOperator):
         """
         from evc.hooks.rollouts import RolloutHook
 
-        params = context["params"]
         with one_line():
+            params = params_of(context)
             return RolloutHook(self.log).control(params["rollout"], params["model"], params["action"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 
@@ -21,8 +22,8 @@ class FindImageOperator(BaseOperator):
         """
         from evc.hooks.images import ImagesHook
 
-        params = context["params"]
         with one_line():
+            params = params_of(context)
             hook = ImagesHook(self.log)
             image = hook.find(params["repository"], params["tag"], params["digest"])
             hook.check_unused(image, force=params["force"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 
@@ -21,4 +22,4 @@ class ImportInventoryOperator(BaseOperator):
         from evc.hooks.fleet import FleetHook
 
         with one_line():
-            return FleetHook(self.log).import_inventory(context["params"]["path"])
+            return FleetHook(self.log).import_inventory(params_of(context)["path"])

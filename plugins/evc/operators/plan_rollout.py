@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from evc.operators.conf import params_of
 from evc.operators.dag_runs import is_over, rollout_key
 from evc.operators.later import look_again
 from evc.operators.refusal import one_line
@@ -40,12 +41,12 @@ class PlanRolloutOperator(BaseOperator):
         """
         from evc.hooks.rollouts import Busy, RolloutHook
 
-        params = dict(context["params"])
-        if self.nodes is not None:
-            params |= {"nodes": self.nodes, "groups": []}
-        if self.digest is not None:
-            params |= {"tag": None, "digest": self.digest}
         with one_line():
+            params = params_of(context)
+            if self.nodes is not None:
+                params |= {"nodes": self.nodes, "groups": []}
+            if self.digest is not None:
+                params |= {"tag": None, "digest": self.digest}
             planned = RolloutHook(self.log).plan(rollout_key(context), params, is_over)
         if not isinstance(planned, Busy):
             return planned

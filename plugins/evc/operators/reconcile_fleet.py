@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.dag_runs import is_over
 from evc.operators.refusal import one_line
 
@@ -35,8 +36,8 @@ class ReconcileFleetOperator(BaseOperator):
         from evc.hooks.reconcile import ReconcileHook
         from evc.hooks.removal import RemovalHook
 
-        params = context["params"]
         with one_line():
+            params = params_of(context)
             self._hook = ReconcileHook(self.log, params["repair"])
             counts = self._hook.reconcile(params["nodes"] or [], params["groups"] or [], is_over)
             self._removal = RemovalHook(self.log)

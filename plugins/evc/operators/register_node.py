@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 
@@ -24,4 +25,4 @@ class RegisterNodeOperator(BaseOperator):
         from evc.hooks.fleet import FleetHook
 
         with one_line():
-            return FleetHook(self.log).register(dict(context["params"]))
+            return FleetHook(self.log).register(params_of(context))

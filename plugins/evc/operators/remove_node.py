@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class RemoveNodeOperator(BaseOperator):
         """
         from evc.hooks.removal import RemovalHook
 
-        params = context["params"]
         with one_line():
+            params = params_of(context)
             self._hook = RemovalHook(self.log)
             return self._hook.remove(params["name"], params["force"])
 

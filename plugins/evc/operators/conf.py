@@ -1,0 +1,28 @@
+"""What a run was given: Airflow lets keys pass that its DAG does not know, and a mistyped ``nodes`` would mean all."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from airflow.sdk import Context
+
+from evc.errors import InputError
+from evc.fleet.nodes import quote
+
+_OF_AIRFLOW = frozenset({"openlineage"})
+"""Keys that Airflow itself adds: TriggerDagRunOperator, where OpenLineage is installed."""
+
+
+def params_of(context: Context) -> dict[str, Any]:
+    """Return the run's params.
+
+    :raises InputError: the run's conf has a key that is no param of its DAG
+    """
+    known = [*context["dag"].params, *context["task"].params]
+    for key in context["dag_run"].conf or {}:
+        if known and key not in known and key not in _OF_AIRFLOW:
+            close = get_close_matches(key, known, 1)
+            meant = f", is {close[0]} meant?" if close else ""
+            raise InputError("conf", f"{quote(key)} is no param of {context['dag'].dag_id}{meant}", ", ".join(known))
+    return dict(context["params"])
