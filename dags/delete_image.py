@@ -17,6 +17,7 @@ from evc.operators.params import image_params
 
 @dag(
     schedule=None,
+    is_paused_upon_creation=False,
     start_date=datetime(2026, 1, 1),
     catchup=False,
     params=image_params(),

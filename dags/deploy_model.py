@@ -18,6 +18,7 @@ from evc.operators.roll_out import roll_out
 
 @dag(
     schedule=None,
+    is_paused_upon_creation=False,
     start_date=datetime(2026, 1, 1),
     catchup=False,
     params=rollout_params(),

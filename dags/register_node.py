@@ -22,6 +22,7 @@ from evc.operators.register_node import RegisterNodeOperator
 
 @dag(
     schedule=None,
+    is_paused_upon_creation=False,
     start_date=datetime(2026, 1, 1),
     catchup=False,
     params=node_params(),

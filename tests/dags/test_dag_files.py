@@ -53,3 +53,6 @@ def test_the_dag_is_named_like_its_file_and_shows_its_docstring(path: Path) -> N
     assert keywords["doc_md"].id == "__doc__"
     assert "schedule" in keywords
     assert "catchup" in keywords
+    # what begins by hand begins: a run of a DAG that is switched off waits without a word
+    by_hand = isinstance(keywords["schedule"], ast.Constant) and keywords["schedule"].value is None
+    assert ("is_paused_upon_creation" in keywords) == by_hand

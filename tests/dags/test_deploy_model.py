@@ -21,6 +21,7 @@ from evc.fleet.waves import MAX_WAVES
 from evc.hooks import registry as registry_hook
 from evc.hooks.deployment import DeploymentHook, Kind
 from evc.hooks.rollouts import Busy, RolloutHook
+from evc.operators.params import rollout_params
 from evc.registry.client import RegistryClient
 from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.nodes import remove_node, store_node
@@ -202,6 +203,21 @@ def test_a_plan_that_is_refused_fails_the_run_and_touches_no_node(
         'model: "farm" is unknown; allowed: one of reid',
         "nothing was rolled out: the log of plan says why",
     ]
+
+
+def test_a_mistyped_key_is_refused_instead_of_meaning_all_nodes(
+    runner: DagRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes(runner, 3)
+    with caplog.at_level("ERROR", "evc.operators.refusal"):
+        tasks = runner.run("deploy_model", model="reid", tag="1.0", group=["farm"])
+    assert tasks["plan"] == "failed"
+    said = next(record.getMessage() for record in caplog.records if record.name == "evc.operators.refusal")
+    assert said.startswith('conf: "group" is no param of deploy_model, is groups meant?; allowed: model, tag, digest, ')
+
+
+def test_the_form_asks_for_waves_as_json() -> None:
+    assert rollout_params()["waves"].schema["items"]["type"] != "string"  # a form of texts can't say a count
 
 
 def test_a_retried_plan_finds_what_the_first_try_stored(runner: DagRunner, dag: DAG) -> None:

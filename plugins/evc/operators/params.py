@@ -140,12 +140,18 @@ def build_params() -> dict[str, Param]:
     """Everything that may be said of a build."""
     return {
         "model": model(),
+        "builder": _text(
+            NAME_PATTERN,
+            "The registered node that builds: its engine, its architecture, its cache.",
+            title="Builder",
+            maxLength=63,
+        ),
         "tag": _optional(TAG_PATTERN, "The image's tag; empty: the version that model.yaml says.", title="Tag"),
-        "builder": name("The registered node that builds: its engine, its architecture, its cache."),
         "platform": Param(
             None,
             type=["null", "string"],
             enum=[None, "linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6"],
+            values_display={"null": "what the builder is"},
             title="Platform",
             description="What to build for; empty: what the builder is.",
         ),
@@ -206,11 +212,12 @@ def rollout_params() -> dict[str, Param]:
             minItems=1,
             maxItems=MAX_WAVES,
             items={
+                "type": ["integer", "string"],  # not "string" alone: the form would make texts of counts
                 "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": PERCENT_PATTERN}],
             },
             title="Waves",
-            description='Where each wave ends, earlier ones included: a count of nodes, or a percentage of all. "100%" '
-            "last.",
+            description="Where each wave ends, earlier ones included: a count of nodes, 1, or a percentage of all, "
+            '"25%"; "100%" last.',
         ),
         "success_threshold": Param(
             90,
