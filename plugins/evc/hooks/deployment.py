@@ -382,7 +382,6 @@ class _Recorder:
 
     def progress(self, snapshot: Snapshot) -> None:
         """So far is the pull; called every few seconds."""
-        self.line(snapshot.line)
         self._write(snapshot)
 
     def _write(self, snapshot: Snapshot | None = None) -> None:

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from evc.errors import (
     BuildFailed,
+    ContainerFailed,
     EvcError,
     HostKeyChanged,
     ImageNotFound,
@@ -31,6 +32,7 @@ _FINAL = (
     RegistryRefused,
     RolloutFailed,
     BuildFailed,
+    ContainerFailed,
 )
 
 

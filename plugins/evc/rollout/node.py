@@ -222,7 +222,7 @@ async def _replace(engine: Engine, target: Target, wanted: Container, pulled: Pu
         await _tell(engine, container_id, steps)
         consequence = await _go_back(engine, container_id, previous, was_good=was_good)
         raise ContainerFailed(f"{error}; {consequence}") from None
-    steps.log(f"container {container_id[:12]} {health}")
+    steps.log(f"container {container_id[:12]}: {health}")
     if not was_good:
         await engine.rename(container_id, wanted.name)
     for other in found.others:
