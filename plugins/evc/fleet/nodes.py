@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from evc.errors import InputError
@@ -229,10 +230,16 @@ def check_free(node: Node, registered: Mapping[str, Node]) -> None:
             raise InputError("host", wrong, "another address, or remove_node first")
 
 
-def select(nodes: Iterable[Node], names: Iterable[str] = (), groups: Iterable[str] = ()) -> list[Node]:
+def select(
+    nodes: Iterable[Node],
+    names: Iterable[str] = (),
+    groups: Iterable[str] = (),
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> list[Node]:
     """Return the nodes named, or in one of the groups; all where neither is given.
 
-    :raises InputError: a name or group that no node has
+    :param labels: of these only the nodes that bear all of these
+    :raises InputError: a name or group that no node has, labels that none of the nodes bears
     """
     nodes = list(nodes)
     names, groups = set(names), set(groups)
@@ -242,6 +249,11 @@ def select(nodes: Iterable[Node], names: Iterable[str] = (), groups: Iterable[st
     empty = groups - {group for node in nodes for group in node.groups}
     if empty:
         raise InputError("groups", f"{quote(sorted(empty))} without a node", "groups of registered nodes")
-    if not names and not groups:
-        return nodes
-    return [node for node in nodes if node.name in names or groups & set(node.groups)]
+    if names or groups:
+        nodes = [node for node in nodes if node.name in names or groups & set(node.groups)]
+    chosen = [node for node in nodes if labels.items() <= node.labels.items()]
+    if nodes and not chosen:
+        raise InputError(
+            "labels", f"{quote(dict(labels))} is on none of {len(nodes)} nodes", "labels that a node bears"
+        )
+    return chosen

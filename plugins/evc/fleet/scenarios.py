@@ -6,7 +6,6 @@ Every key is documented in ``include/scenarios/reference.yaml.example``; a test 
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -258,9 +257,9 @@ def read_scenario(path: str, data: bytes) -> Scenario:
     :param path: of the file; its stem is the scenario's name
     :raises InputError: naming file, line, key and what is allowed
     """
-    file = PurePath(path)
-    check_scenario_name(file.name, file.name.removesuffix(".example").removesuffix(ENDING))
-    return read_document(file.name, data).fit(Scenario, _WORDS)
+    file = path.rsplit("/", 1)[-1]
+    check_scenario_name(file, file.removesuffix(".example").removesuffix(ENDING))
+    return read_document(file, data).fit(Scenario, _WORDS)
 
 
 def keys(part: type[BaseModel] = Scenario, before: str = "") -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Settings:
     :param spool_max_bytes: how much may wait on disk while the database is away
     :param nominatim_url: base URL of the geocoding service; empty: offline only
     :param models_folder: model sources; empty: ``include/models`` beside the DAGs folder
+    :param scenarios_folder: run configurations; empty: ``include/scenarios`` beside the DAGs folder
     :param playbooks_folder: Ansible playbooks; empty: ``playbooks`` beside the DAGs folder
     :param registry_folder: what ``evc registry init`` made, accounts included; empty: ``registry`` in the state folder
     :param repair_drift: reconcile_fleet puts right what someone changed by hand; off: it only shows it
@@ -41,6 +42,7 @@ class Settings:
     spool_max_bytes: int = 256_000_000
     nominatim_url: str = "https://nominatim.openstreetmap.org"
     models_folder: str = ""
+    scenarios_folder: str = ""
     playbooks_folder: str = ""
     registry_folder: str = ""
     repair_drift: bool = False

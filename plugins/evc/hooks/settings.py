@@ -59,5 +59,10 @@ def models_folder(of: Settings) -> Path:
     return _beside_dags(of.models_folder, "include/models")
 
 
+def scenarios_folder(of: Settings) -> Path:
+    """Return the folder that holds a file for each scenario."""
+    return _beside_dags(of.scenarios_folder, "include/scenarios")
+
+
 def _beside_dags(given: str, name: str) -> Path:
     return Path(given).expanduser() if given else Path(conf.get("core", "dags_folder")).expanduser().parent / name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 
@@ -13,7 +15,15 @@ class PlanSweepsOperator(BaseOperator):
     """Returns one dict for each shard: the arguments of ``SweepNodesOperator``; none where no node is registered.
 
     Reads ``nodes``, ``groups`` and ``sweeps`` from the run's params.
+
+    :param nodes: names of nodes, instead of the params ``nodes`` and ``groups``
     """
+
+    template_fields: Sequence[str] = ("nodes",)
+
+    def __init__(self, *, nodes: list[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.nodes = nodes
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the shards.
@@ -22,9 +32,10 @@ class PlanSweepsOperator(BaseOperator):
         """
         from evc.hooks.fleet import FleetHook
 
-        params = context["params"]
-        nodes, groups = params["nodes"] or [], params["groups"] or []
         with one_line():
+            params = params_of(context)
+            nodes = (params["nodes"] or []) if self.nodes is None else self.nodes
+            groups = (params["groups"] or []) if self.nodes is None else []
             plan = FleetHook(self.log).plan(nodes, groups)
         if not plan.shards:
             self.log.info("no node is registered: trigger register_node or import_inventory; nothing to sweep")

@@ -22,10 +22,12 @@ POOL = "evc_pulls"
 _A_NODE = {"retries": 2, "retry_delay": timedelta(seconds=10), "map_index_template": "{{ task.node }}", "pool": POOL}
 
 
-def roll_out(nodes: XComArg | None = None, digest: XComArg | None = None) -> FinishRolloutOperator:
-    """Add the tasks of a roll-out to the DAG that is being made; returns the last one.
+def roll_out(
+    nodes: XComArg | None = None, digest: XComArg | None = None
+) -> tuple[PlanRolloutOperator, FinishRolloutOperator]:
+    """Add the tasks of a roll-out to the DAG that is being made; returns the first and the last one.
 
-    It is skipped where the roll-out reached its goal, and fails where it did not.
+    The last one is skipped where the roll-out reached its goal, and fails where it did not.
 
     :param nodes: names, instead of the params ``nodes`` and ``groups``
     :param digest: of the image, instead of the params ``tag`` and ``digest``
@@ -45,7 +47,7 @@ def roll_out(nodes: XComArg | None = None, digest: XComArg | None = None) -> Fin
     finish = FinishRolloutOperator(task_id="finish", trigger_rule=TriggerRule.ALL_DONE, retries=5)
     gates >> plan_rollback
     [*gates, restore] >> finish
-    return finish
+    return plan, finish
 
 
 def _wave(number: int, nodes: XComArg, before: PlanRolloutOperator | JudgeWaveOperator) -> JudgeWaveOperator:

@@ -1,0 +1,1 @@
+"""Scenario files become DAGs: where Airflow finds them, and of which tasks they are made."""

@@ -1,0 +1,142 @@
+"""The DAG of a scenario, made of the operators that the hand-triggered DAGs are made of."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
+from airflow.sdk.definitions.xcom_arg import XComArg
+
+from evc.fleet.scenarios import ENDING, Scenario, read_scenario
+from evc.operators.build_model import BuildModelOperator
+from evc.operators.params import build_params, inference_params, rollout_params, selection
+from evc.operators.plan_inference import PlanInferenceOperator
+from evc.operators.plan_sweeps import PlanSweepsOperator
+from evc.operators.resolve_image import ResolveImageOperator
+from evc.operators.roll_out import roll_out
+from evc.operators.run_inference import RunInferenceOperator
+from evc.operators.select_nodes import SelectNodesOperator
+from evc.operators.sweep_nodes import SweepNodesOperator
+
+PREFIX = "scenario_"
+
+
+def scenario_dag(file: str, data: bytes) -> DAG:
+    """Return the DAG of a scenario file.
+
+    :param file: its name, which is the scenario's and ``.yaml``
+    :param data: what it holds
+    :raises InputError: naming file, line, key and what is allowed: Airflow shows it as the DAG's import error
+    """
+    scenario = read_scenario(file, data)
+    name = file.removesuffix(ENDING)
+    with DAG(
+        dag_id=f"{PREFIX}{name}",
+        schedule=_schedule(scenario),
+        start_date=datetime(2026, 1, 1),
+        catchup=False,
+        max_active_runs=1,
+        params=_params(scenario),
+        default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
+        description=scenario.description,
+        doc_md=f"{scenario.description}\n\n```yaml\n{data.decode()}\n```\n",
+        tags=["evc", "scenario"],
+    ) as dag:
+        _Steps(scenario).add()
+    return dag
+
+
+def _schedule(scenario: Scenario) -> CronTriggerTimetable | None:
+    if scenario.schedule is None:
+        return None
+    return CronTriggerTimetable(scenario.schedule, timezone=scenario.timezone)
+
+
+def _params(scenario: Scenario) -> dict[str, Param]:
+    """Return the params of the hand-triggered DAGs, with what the scenario says as defaults."""
+    said: dict[str, Any] = {
+        "model": scenario.model.name,
+        "tag": scenario.model.tag,
+        "digest": scenario.model.digest,
+        "nodes": scenario.nodes.names,
+        "groups": scenario.nodes.groups,
+    }
+    known = selection()
+    for step, params in (
+        (scenario.build, build_params()),
+        (scenario.rollout, rollout_params()),
+        (scenario.inference, inference_params()),
+    ):
+        if step:
+            known = {**known, **params}
+            said |= step.model_dump(mode="json")
+    if scenario.collect:
+        known["sweeps"] = Param(1, type="integer", minimum=1, maximum=100, title="Sweeps")
+    return {key: _with_default(param, said[key]) if key in said else param for key, param in known.items()}
+
+
+def _with_default(param: Param, value: Any) -> Param:
+    return Param(value, description=param.description, schema=param.schema)
+
+
+class _Steps:
+    """Adds the steps of a scenario to the DAG that is being made, one after another."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.select = SelectNodesOperator(task_id="select", labels=dict(scenario.nodes.labels))
+        self.last: Any = self.select
+        self.digest: XComArg | None = None
+
+    def add(self) -> None:
+        """Add all."""
+        if self.scenario.collect:
+            self._collect()
+        if self.scenario.build:
+            self._build()
+        elif self.scenario.model.tag or self.scenario.model.digest:
+            self._find_image()
+        if self.scenario.rollout:
+            self._roll_out()
+        if self.scenario.inference:
+            self._infer()
+
+    def _then(self, first: Any, last: Any) -> None:
+        self.last >> first
+        self.last = last
+
+    def _collect(self) -> None:
+        with TaskGroup("collect"):
+            plan = PlanSweepsOperator(task_id="plan", nodes=self.select.output)  # type: ignore[arg-type]
+            sweep = SweepNodesOperator.partial(task_id="sweep").expand_kwargs(plan.output)
+        self._then(plan, sweep)
+
+    def _build(self) -> None:
+        build = BuildModelOperator(task_id="build")
+        self._then(build, build)
+        self.digest = build.output["digest"]  # type: ignore[index]
+
+    def _find_image(self) -> None:
+        image = ResolveImageOperator(task_id="image")
+        self._then(image, image)
+        self.digest = image.output
+
+    def _roll_out(self) -> None:
+        with TaskGroup("rollout"):
+            plan, finish = roll_out(self.select.output, self.digest)
+        self._then(plan, finish)
+
+    def _infer(self) -> None:
+        with TaskGroup("inference"):
+            plan = PlanInferenceOperator(
+                task_id="plan",
+                nodes=self.select.output,  # type: ignore[arg-type]
+                digest=self.digest,  # type: ignore[arg-type]
+                # a roll-out that reached its goal skips its end
+                trigger_rule=TriggerRule.NONE_FAILED,
+            )
+            infer = RunInferenceOperator.partial(
+                task_id="infer", map_index_template="{{ task.node }}", retries=4
+            ).expand_kwargs(plan.output)
+        self._then(plan, infer)
