@@ -1,0 +1,97 @@
+"""The bundle: scenario files become DAG files, each for itself."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evc.scenarios.bundle import ScenarioBundle, _file_name, _source
+
+SMALL = "description: x\nmodel: {name: farm}\ninference: {}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made = tmp_path / "scenarios"
+    made.mkdir()
+    monkeypatch.setenv("AIRFLOW__EVC__SCENARIOS_FOLDER", str(made))
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path / "bundles"))
+    return made
+
+
+@pytest.fixture
+def bundle(folder: Path) -> ScenarioBundle:
+    made = ScenarioBundle(name="scenarios")
+    made.initialize()
+    return made
+
+
+def files(bundle: ScenarioBundle) -> list[str]:
+    bundle.refresh()
+    return sorted(path.name for path in bundle.path.iterdir())
+
+
+def test_files_come_change_and_go(folder: Path, bundle: ScenarioBundle) -> None:
+    assert files(bundle) == []
+    (folder / "farm.yaml").write_text(SMALL)
+    (folder / "reference.yaml.example").write_text(SMALL)
+    (folder / "notes.txt").write_text("no scenario")
+    (folder / "folder.yaml").mkdir()
+    assert files(bundle) == ["farm.py"]
+    made = bundle.path / "farm.py"
+    before = made.stat()
+    assert files(bundle) == ["farm.py"]
+    assert (made.stat().st_mtime_ns, made.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    (folder / "farm.yaml").write_text(SMALL.replace("x", "y"))
+    files(bundle)
+    assert b"description: y" in made.read_bytes()
+    (folder / "farm.yaml").unlink()
+    assert files(bundle) == []
+
+
+def test_a_broken_file_is_an_import_error_with_line_and_key_and_harms_no_other(
+    folder: Path, bundle: ScenarioBundle
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    (folder / "farm.yaml").write_text(SMALL)
+    (folder / "bad.yaml").write_text(SMALL.replace("inference", "inferenc"))
+    (folder / "Bad Name.yaml").write_text(SMALL)
+    (folder / "long.yaml").write_text(SMALL + "#" * 100_000)
+    bundle.refresh()
+    bag = DagBag(bundle.path)
+    assert list(bag.dags) == ["scenario_farm"]
+    said = {Path(name).name: error.strip().splitlines()[-1] for name, error in bag.import_errors.items()}
+    assert said.pop("bad.py").startswith(
+        "evc.errors.InputError: bad.yaml:3: inferenc: unknown key, is inference meant?; allowed: description, "
+    )
+    assert said.pop("long.py") == "evc.errors.InputError: long.yaml: 65537 bytes; allowed: at most 65536"
+    (error,) = said.values()
+    assert error.startswith('evc.errors.InputError: Bad Name.yaml: "Bad Name" does not fit; allowed: 1 to 63 lower')
+
+
+def test_there_need_be_no_folder(folder: Path, bundle: ScenarioBundle) -> None:
+    folder.rmdir()
+    assert files(bundle) == []
+
+
+@given(st.text(min_size=1, max_size=30), st.binary(max_size=200))
+def test_whatever_a_file_holds_is_data_in_what_is_made_of_it(stem: str, data: bytes) -> None:
+    name = f"{stem}.yaml"
+    made = ast.parse(_source(name, data))
+    assert [type(node) for node in made.body] == [ast.ImportFrom, ast.Assign, ast.Assign]
+    text, dag = (node.value for node in made.body if isinstance(node, ast.Assign))
+    assert ast.literal_eval(text) == data
+    assert isinstance(dag, ast.Call)
+    assert ast.literal_eval(dag.args[0]) == name
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), unique=True, max_size=5))
+def test_no_two_files_become_one(stems: list[str]) -> None:
+    names = [_file_name(f"{stem}.yaml") for stem in stems]
+    assert len(set(names)) == len(stems)
+    assert all("/" not in name for name in names)
