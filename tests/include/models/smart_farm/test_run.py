@@ -67,8 +67,8 @@ def test_a_folder_by_name_with_change_and_what_can_not_be_read(run_model: Run, t
     (tmp_path / "notes.txt").write_text("x")
     status, lines = run_model(tmp_path)
     assert status == 0
-    assert values(lines, "canopy_cover") == pytest.approx([0.5, 0.2], abs=0.01)
-    assert values(lines, "change") == pytest.approx([-0.3], abs=0.01)
+    assert values(lines, "canopy_cover") == pytest.approx([0.5, 0.2], abs=0.02)
+    assert values(lines, "change") == pytest.approx([-0.3], abs=0.02)
     assert "since_s" not in next(line for line in lines if line["kind"] == "change")
     assert [(line["frame"], line["file"]) for line in lines if line["kind"] == "error"] == [(1, "2.jpg"), (3, "4.png")]
     assert lines[-1]["frames"] == 4
@@ -92,7 +92,7 @@ def test_change_over_runs_by_a_file(run_model: Run, tmp_path: Path) -> None:
     state.parent.mkdir()
     assert "change" not in kinds(run_model(picture, STATE_FILE=str(state))[1])
     picture.write_bytes(encoded(0.25, ".png"))
-    assert values(run_model(picture, STATE_FILE=str(state))[1], "change") == pytest.approx([-0.25], abs=0.01)
+    assert values(run_model(picture, STATE_FILE=str(state))[1], "change") == pytest.approx([-0.25], abs=0.02)
 
 
 def test_pictures_that_tell_nothing_are_no_measurement(run_model: Run, tmp_path: Path) -> None:
@@ -121,7 +121,9 @@ def test_soil_has_cover_zero_and_no_indices(run_model: Run, tmp_path: Path) -> N
 def test_yellow_leaves_are_discoloured(run_model: Run, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), painted(0.6, (40, 190, 210)))
     lines = run_model(tmp_path / "a.png")[1]
-    assert [(line["label"], line["yellow_ratio"]) for line in lines if line["kind"] == "health"] == [("discoloured", 1)]
+    assert [(line["label"], line["yellow_ratio"]) for line in lines if line["kind"] == "health"] == [
+        ("discoloured", pytest.approx(1, abs=0.05))
+    ]
 
 
 def test_a_large_picture_is_reduced(run_model: Run, tmp_path: Path) -> None:
