@@ -13,11 +13,12 @@ from evc.operators.conf import params_of
 
 
 def context(conf: dict[str, Any] | None, dag: dict[str, Any], task: dict[str, Any] | None = None) -> Context:
+    task = {**dag, **(task or {})}  # as Airflow does
     given = {
         "dag": SimpleNamespace(dag_id="deploy_model", params=dag),
-        "task": SimpleNamespace(params=task or {}),
+        "task": SimpleNamespace(params=task),
         "dag_run": SimpleNamespace(conf=conf),
-        "params": {**dag, **(task or {}), **(conf or {})},
+        "params": {**task, **(conf or {})},
     }
     return cast("Context", given)
 

@@ -19,7 +19,7 @@ def params_of(context: Context) -> dict[str, Any]:
 
     :raises InputError: the run's conf has a key that is no param of its DAG
     """
-    known = [*context["dag"].params, *context["task"].params]
+    known = list(dict.fromkeys([*context["dag"].params, *context["task"].params]))  # a task has its DAG's too
     for key in context["dag_run"].conf or {}:
         if known and key not in known and key not in _OF_AIRFLOW:
             close = get_close_matches(key, known, 1)
