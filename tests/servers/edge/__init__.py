@@ -25,13 +25,13 @@ from tests.servers import images
 from tests.servers.cache import making, packed_root, recipe_key, root_folder
 from tests.servers.edge_node import EdgeNode, log_tail
 from tests.servers.engine import LABEL, owned_fleet, running_engine
+from tests.servers.opencv_base import OPENCV_BASE, PYTHON_RECIPE, packed_opencv_base
 from tests.servers.programs import program
 from tests.servers.registry import NAME, Registry, make_registry
 from tests.servers.sshd import free_port
 
 BASE = ("base/python", "3.11")
 _NODE_RECIPE = "edge-node.sh"
-_BASE_RECIPE = "base-python.sh"
 _DISK_BYTES = 8 << 30
 
 
@@ -121,8 +121,17 @@ class EdgeFleet:
 
     def push_base(self) -> str:
         """Push ``base/python:3.11`` to the registry; returns its digest."""
-        image = images.Image([images.root_layer(packed_root(_BASE_RECIPE))], command=["python3"])
+        image = images.Image([images.root_layer(packed_root(PYTHON_RECIPE))], command=["python3"])
         return images.push(self.registry, image, BASE[0], [BASE[1]])
+
+    def push_opencv_base(self) -> str:
+        """Push ``base/opencv:4``, ``base/python:3.11`` with NumPy and OpenCV, to the registry; returns its digest."""
+        image = images.Image([images.root_layer(packed_opencv_base())], command=["python3"])
+        return images.push(self.registry, image, OPENCV_BASE[0], [OPENCV_BASE[1]])
+
+    def load_opencv_base(self) -> None:
+        """Give the builder ``base/opencv:4``: builds find it there by that name."""
+        self.builder.load_root(packed_opencv_base(), *OPENCV_BASE)
 
     def logs(self, max_lines: int = 50) -> str:
         """Return the end of every log there is."""
@@ -169,7 +178,7 @@ class EdgeFleet:
 
     def _add_builder(self) -> EdgeNode:
         node = self._new_node("builder")
-        node.load_root(packed_root(_BASE_RECIPE), *BASE)
+        node.load_root(packed_root(PYTHON_RECIPE), *BASE)
         return node
 
     def _new_node(self, name: str, *, disk_bytes: int = _DISK_BYTES, engine_options: str = "") -> EdgeNode:
