@@ -34,6 +34,11 @@ _QUIET = (
     "asyncssh",
     "http.access",
 )
+# the DAG files, and a DAG for each scenario file
+BUNDLES = [
+    {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}},
+    {"name": "scenarios", "classpath": "evc.scenarios.bundle.ScenarioBundle", "kwargs": {}},
+]
 _NO_PROXY = f"{ADDRESS},localhost"
 # `airflow standalone` calls `airflow` by name. Its log servers listen on every interface of the machine; the demo reads
 # its logs from disk and needs none of them
@@ -100,6 +105,8 @@ def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
             "file_parsing_sort_mode": "modified_time",
             "print_stats_interval": 0,
             "parsing_processes": 1,
+            "dag_bundle_config_list": json.dumps(BUNDLES),
+            "dag_bundle_storage_path": state.airflow_home / "bundles",
         },
         # places are looked up offline: the demo asks no service outside
         "evc": {"state_folder": state.folder, "hosts_ini": state.hosts_ini, "nominatim_url": ""},

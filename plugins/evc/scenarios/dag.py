@@ -113,7 +113,7 @@ class _Steps:
         self._then(plan, sweep)
 
     def _build(self) -> None:
-        build = BuildModelOperator(task_id="build")
+        build = BuildModelOperator(task_id="build", multiple_outputs=True)
         self._then(build, build)
         self.digest = build.output["digest"]  # type: ignore[index]
 

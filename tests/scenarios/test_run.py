@@ -1,0 +1,108 @@
+"""A scenario on a real fleet: collected, built, rolled out and run by its DAG."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evc.hooks.fleet import FleetHook
+from evc.scenarios.bundle import ScenarioBundle
+from evc.store.nodes import store_node
+from tests.fleet.test_lifecycle import write_model
+from tests.fleet.test_rollouts import states
+from tests.servers.airflow import DagRunner
+from tests.servers.edge import EdgeFleet
+from tests.servers.edge_node import EdgeNode
+
+pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("fleet")]
+
+SCENARIO = """\
+description: Counts what is to be seen on the nodes of the farm
+model:
+  name: counter
+nodes:
+  groups: [edge]
+  labels: {site: north}
+collect: true
+build:
+  builder: builder
+rollout:
+  waves: [1, "100%"]
+inference:
+  timeout_s: 60
+"""
+
+
+@pytest.fixture
+def runner(
+    dag_runner: DagRunner, edge_fleet: EdgeFleet, edge_nodes: list[EdgeNode], builder: EdgeNode, tmp_path: Path
+) -> DagRunner:
+    """Three nodes, two of them in the north; a model, a scenario."""
+    registry = edge_fleet.registry
+    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
+    dag_runner.connection(
+        "evc_registry",
+        conn_type="docker",
+        host=registry.host,
+        port=registry.push.port,
+        login=registry.push.account.login,
+        password=registry.push.account.password,
+        extra={"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
+    )
+    write_model(tmp_path / "models" / "counter")
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "counting.yaml").write_text(SCENARIO)
+    dag_runner.setting("models_folder", str(tmp_path / "models"))
+    dag_runner.setting("scenarios_folder", str(tmp_path / "scenarios"))
+    hook = FleetHook(logging.getLogger("tests"))
+    with hook.engine.begin() as connection:
+        store_node(connection, builder.node(), int(time.time()))
+        for number, node in enumerate(edge_nodes):
+            node.trust(registry)
+            site = {"site": "north" if number else "south"}
+            store_node(connection, node.node(groups=("edge",), labels=site), int(time.time()))
+    hook.publish()
+    return dag_runner
+
+
+def rows(runner: DagRunner, query: str) -> list[Any]:
+    with sqlite3.connect(runner.state_folder / "metrics.db", timeout=30) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_the_whole_of_it_runs_and_again_changes_nothing(runner: DagRunner) -> None:
+    bundle = ScenarioBundle(name="scenarios")
+    bundle.initialize()
+    tasks = runner.run_file(bundle.path / "counting.py", "scenario_counting")
+    assert (tasks["select"], tasks["build"], tasks["rollout.finish"]) == ("success", "success", "skipped")
+    assert states(tasks, "rollout.wave_2.deploy") == ["success"]
+    assert states(tasks, "inference.infer") == ["success"] * 2
+    north = "SELECT name FROM nodes WHERE name IN ('edge-2', 'edge-3') ORDER BY name"
+    up = "SELECT DISTINCT name FROM node_samples JOIN nodes ON nodes.id = node_id WHERE up = 1 ORDER BY name"
+    deployed = "SELECT name FROM assignments JOIN nodes ON nodes.id = node_id ORDER BY name"
+    assert rows(runner, up) == rows(runner, deployed) == rows(runner, north)
+    counted = "SELECT name, count(*) FROM inference_results r JOIN nodes n ON n.id = r.node_id GROUP BY name"
+    assert rows(runner, counted) == [("edge-2", 5), ("edge-3", 5)]
+    assert rows(runner, "SELECT DISTINCT r.digest = b.digest FROM inference_results r, builds b") == [(1,)]
+
+    containers = rows(runner, "SELECT container_id FROM assignments ORDER BY node_id")
+    tasks = runner.run_file(bundle.path / "counting.py", "scenario_counting")
+    assert states(tasks, "inference.infer") == ["success"] * 2
+    assert rows(runner, "SELECT status FROM builds ORDER BY id") == [("succeeded",), ("unchanged",)]
+    assert rows(runner, "SELECT container_id FROM assignments ORDER BY node_id") == containers
+    assert rows(runner, counted) == [("edge-2", 10), ("edge-3", 10)]
+
+
+def test_a_roll_out_that_fails_ends_the_scenario(runner: DagRunner, tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "counter", script="#!/bin/sh\nexit 3\n")
+    bundle = ScenarioBundle(name="scenarios")
+    bundle.initialize()
+    tasks = runner.run_file(bundle.path / "counting.py", "scenario_counting")
+    assert (tasks["build"], tasks["rollout.finish"]) == ("success", "failed")
+    assert (tasks["inference.plan"], states(tasks, "inference.infer")) == ("upstream_failed", ["upstream_failed"])
+    assert rows(runner, "SELECT status FROM rollouts") == [("rolled_back",)]
