@@ -93,6 +93,10 @@ class _Registry(RegistryClient):
             raise ImageNotFound(f"registry registry.test:5000: {repository}:{reference}: there is none")
         return DIGEST
 
+    def tags(self, repository: str) -> list[str]:
+        """Return the one."""
+        return ["1.0"]
+
     def layers(self, repository: str, digest: str) -> dict[str, Any]:
         """Return none."""
         return {}
@@ -167,7 +171,7 @@ def test_what_makes_sense_may_begin(dag: DAG, conf: dict[str, Any]) -> None:
     ("count", "conf", "said"),
     [
         (3, {"model": "farm"}, 'model: "farm" is unknown; allowed: one of reid'),
-        (3, {"tag": "9.9"}, "registry registry.test:5000: reid:9.9: there is none"),
+        (3, {"tag": "9.9"}, "registry registry.test:5000: reid:9.9: there is none; reid has: 1.0"),
         (3, {"tag": None}, "tag: neither tag nor digest was given; allowed: one of both"),
         (3, {"digest": OTHER}, f'digest: {OTHER} is not what tag "1.0" leads to: {DIGEST}; allowed: one of both'),
         (3, {"nodes": ["n9"]}, 'nodes: ["n9"] not registered; allowed: names of registered nodes'),

@@ -128,12 +128,9 @@ class ImagesHook:
         if digest:
             check_digest("digest", digest)
         with self.registry.client() as client:
-            try:
-                leads_to = client.resolve(repository, tag) if tag else None
-                if digest:
-                    client.resolve(repository, digest)
-            except ImageNotFound as error:
-                raise ImageNotFound(f"{error}; {_choice(client, repository)}") from None
+            leads_to = resolve(client, repository, tag) if tag else None
+            if digest:
+                resolve(client, repository, digest)
         if tag and digest and leads_to != digest:
             raise InputError(
                 "tag and digest", f"{repository}:{tag} is {leads_to}", "one of them, or both where they agree"
@@ -225,6 +222,17 @@ def _who(users: Users) -> str:
         ("unfinished roll-out", [str(rollout) for rollout in users.rollouts]),
     ]
     return "; ".join(f"{what} {_few(names)}" for what, names in parts if names)
+
+
+def resolve(client: RegistryClient, repository: str, reference: str) -> str:
+    """Return the digest that a tag or digest leads to.
+
+    :raises ImageNotFound: the registry has none of that name; the message says what it has
+    """
+    try:
+        return client.resolve(repository, reference)
+    except ImageNotFound as error:
+        raise ImageNotFound(f"{error}; {_choice(client, repository)}") from None
 
 
 def _choice(client: RegistryClient, repository: str) -> str:
