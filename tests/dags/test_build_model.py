@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -121,20 +121,14 @@ def test_autorun_builds_and_pushes_by_hand(
 ) -> None:
     registry = edge_fleet.registry
     account, address = registry.push.account, registry.address(registry.push)
-    shutil.copytree(ROOT / "include" / "models" / "picture-check", tmp_path / "models" / "picture-check")
-    text = (tmp_path / "models" / "picture-check" / "model.yaml").read_text()
-    (tmp_path / "models" / "picture-check" / "model.yaml").write_text(
-        text.replace("python:3.11-slim", ARGUMENTS["BASE"])
-    )
     builder.trust(registry, log_in=False)
     secrets = tmp_path / "registry.yaml"
     secrets.touch(0o600)
     secrets.write_text(
         f"registry_address: '{address}'\nregistry_account: {account.login}\nregistry_password: {account.password}\n"
     )
-    done = by_hand(
-        runner, "builder=builder", "model=picture-check", f"models_folder={tmp_path / 'models'}", f"@{secrets}"
-    )
+    variables = ["builder=builder", "model=picture-check", json.dumps({"arguments": ARGUMENTS}), f"@{secrets}"]
+    done = by_hand(runner, *variables)
     assert done.returncode == 0, done.stdout + done.stderr
     assert account.password not in done.stdout + done.stderr
     assert "digest: sha256:" in done.stdout
@@ -142,9 +136,7 @@ def test_autorun_builds_and_pushes_by_hand(
     assert "picture-check" in builder.run("docker", "image", "ls", f"{address}/picture-check:1.0")
 
     secrets.write_text(secrets.read_text().replace(account.password, "wrong-password"))
-    done = by_hand(
-        runner, "builder=builder", "model=picture-check", f"models_folder={tmp_path / 'models'}", f"@{secrets}"
-    )
+    done = by_hand(runner, *variables)
     assert done.returncode != 0
     assert "wrong-password" not in done.stdout + done.stderr
     assert "config.json" not in builder.run("sh", "-c", "find / -xdev -name config.json -path '*evc*' 2>/dev/null")
