@@ -408,6 +408,24 @@ inference_runs = Table(
 Index("uq_inference_runs_run_id_node_id", inference_runs.c.run_id, inference_runs.c.node_id, unique=True)
 Index("ix_inference_runs_started_ts", inference_runs.c.started_ts)
 
+scenario_runs = Table(
+    "scenario_runs",
+    metadata,
+    _sequence(),
+    Column("run_id", String(500), nullable=False, unique=True),  # DAG and id of its run: a retry is the same
+    Column("scenario", String(63), nullable=False),
+    Column("content", Text, nullable=False),  # the file as it was
+    Column("model", String(63), nullable=False),
+    Column("nodes", JSON, nullable=False),  # names that it took, sorted
+    Column("digest", String(80)),  # NULL: what is deployed on each node
+    Column("status", String(16), nullable=False),  # running, succeeded, failed
+    Column("message", Text),
+    Column("started_ts", BigInteger, nullable=False),
+    Column("finished_ts", BigInteger),
+    sqlite_autoincrement=True,
+)
+Index("ix_scenario_runs_scenario", scenario_runs.c.scenario, scenario_runs.c.started_ts)
+
 inference_results = Table(
     "inference_results",
     metadata,
