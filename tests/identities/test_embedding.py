@@ -40,4 +40,4 @@ def test_anything_else_is_an_error_of_ours_or_an_embedding(given_: object) -> No
 
 def test_unit() -> None:
     rows = unit(np.array([[3, 4], [0, 0]], np.float32))
-    assert np.allclose(rows, [[0.6, 0.8], [0, 0]])
+    assert np.allclose(rows, np.array([[0.6, 0.8], [0.0, 0.0]]))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -445,3 +446,62 @@ inference_results = Table(
     **_KEYED,
 )
 Index("ix_inference_results_ts", inference_results.c.ts)
+
+# -- identities --------------------------------------------------------------------------------------------------------
+
+identity_galleries = Table(
+    "identity_galleries",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column(
+        "version", BigInteger, nullable=False
+    ),  # goes up with every change: who has read an older one stores nothing
+    Column("next_id", Integer, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("gallery", String(63), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # from 1 in each gallery, never given twice
+    Column("describer", String(80), nullable=False),  # what made the vectors: those of two are never compared
+    Column("ts", BigInteger, nullable=False),  # seen first
+    Column("end_ts", BigInteger, nullable=False),  # seen last
+    Column("visits", Integer, nullable=False),
+    Column("nodes", Integer, nullable=False),  # how many different ones
+    Column("sightings", BigInteger, nullable=False),
+    Column("total", LargeBinary, nullable=False),  # sum of the vectors of all sightings, float32, little-endian
+)
+Index("ix_identities_gallery_end_ts", identities.c.gallery, identities.c.end_ts)
+
+identity_visits = Table(
+    "identity_visits",
+    metadata,
+    Column("gallery", String(63), primary_key=True),
+    # no foreign keys: see _sampled_node_id
+    Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
+    Column("track", String(255), primary_key=True),  # label of the lines in inference_results
+    Column("identity_id", Integer, nullable=False),
+    Column("node_id", Integer, nullable=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("end_ts", BigInteger, nullable=False),
+    Column("sightings", BigInteger, nullable=False),
+    Column("similarity", Float),  # cosine, -1 to 1; NULL: the identity begins with it
+    **_KEYED,
+)
+Index(
+    "ix_identity_visits_gallery_identity_id",
+    identity_visits.c.gallery,
+    identity_visits.c.identity_id,
+    identity_visits.c.ts,
+)
+Index("ix_identity_visits_ts", identity_visits.c.ts)
+
+identity_cursors = Table(
+    "identity_cursors",
+    metadata,
+    Column("gallery", String(63), primary_key=True),
+    Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
+    Column("seq", BigInteger, nullable=False),  # of the last line that was read
+    Column("started_ts", BigInteger, nullable=False),  # of the run: a later one is another go of it
+)

@@ -137,7 +137,7 @@ def read_answer(answer: NDArray[np.float32], layout: str) -> tuple[Boxes, NDArra
 def overlaps(left: Boxes, right: Boxes) -> NDArray[np.float32]:
     """Return the intersection over union of each with each, N x M, 0 to 1."""
     common, area_left, area_right = _areas(left, right)
-    return (common / np.maximum(area_left[:, None] + area_right[None, :] - common, 1e-6)).astype(np.float32)
+    return np.asarray(common / np.maximum(area_left[:, None] + area_right[None, :] - common, 1e-6), np.float32)
 
 
 def _areas(left: Boxes, right: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
