@@ -12,6 +12,8 @@ from urllib.parse import quote
 from demo.state import DemoError
 
 LOG_LINES = 10
+# a machine that is busy with runs that are due answers late; what was asked may be under way, so it is not asked again
+TIMEOUT_S = 120.0
 _FOLD = "  ::"  # how a log says where the UI may fold it
 # loopback is never reached through a proxy
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -79,7 +81,7 @@ class Api:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310 - our own http
         try:
-            with _OPENER.open(request, timeout=30) as answer:
+            with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             kind = NotFound if error.code == 404 else DemoError
