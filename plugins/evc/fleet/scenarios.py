@@ -87,7 +87,7 @@ Line = Annotated[str, StringConstraints(pattern=LINE_PATTERN)]
 Word = Annotated[str, StringConstraints(pattern=WORD_PATTERN)]
 Span = Annotated[str, StringConstraints(pattern=SPAN_PATTERN)]
 Variable = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
-Severity = Literal["info", "warning", "error", "critical"]
+Severity = Literal["info", "warning", "error"]
 
 
 def seconds_of(span: str) -> int:

@@ -1,21 +1,74 @@
-"""Runs of scenarios: which nodes they take."""
+"""Runs of scenarios: which nodes they take, what their results say, what came of them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from evc.errors import InputError
+from evc.errors import InputError, RolloutFailed
 from evc.fleet.log import Log
-from evc.fleet.nodes import select
+from evc.fleet.nodes import Node, quote, select
+from evc.fleet.scenarios import EventRule, Scenario, read_scenario, seconds_of
+from evc.fleet.thresholds import Summary, crossed
+from evc.fleet.waves import SUCCEEDED
+from evc.hooks.inference import run_key
 from evc.hooks.metrics import checked_engine
+from evc.store.events import SEVERITIES, record_event
 from evc.store.nodes import list_nodes
+from evc.store.scenarios import (
+    FAILED,
+    ScenarioRun,
+    begin_scenario,
+    end_scenario,
+    find_scenario_run,
+    is_good,
+    node_outcomes,
+    result_kinds,
+    result_summaries,
+)
+
+INFER = "inference.infer"
+"""Id of the task that runs the model, in the DAG of every scenario."""
+EVENT = "threshold"
+_NONE = Summary(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a run is given.
+
+    :param key: DAG and id of its run
+    :param again: id of an earlier run of the DAG, of which only the nodes that did not get through are taken
+    """
+
+    key: str
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    again: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the end of a run knows.
+
+    :param key: DAG and id of the run
+    :param digest: of the image that the run took; None: what is deployed
+    :param ts: when the run was due: of the events, so that a retry makes the same ones
+    :param broken: tasks before those of the nodes that did not succeed
+    """
+
+    key: str
+    digest: str | None
+    ts: int
+    broken: tuple[str, ...] = ()
 
 
 class ScenarioHook:
-    """Looks up what a run of a scenario takes; one object serves one task.
+    """Begins and ends a run of a scenario; one object serves one task.
 
     :param log: the task's own log
     """
@@ -28,13 +81,146 @@ class ScenarioHook:
         """The metrics database. :raises DatabaseError: away, or of another version"""
         return checked_engine()
 
-    def select(self, names: Iterable[str], groups: Iterable[str], labels: Mapping[str, str]) -> list[str]:
-        """Return the names of the chosen nodes, sorted.
+    # -- begin -------------------------------------------------------------------------------------------------------
 
-        :raises InputError: a name or group that no node has, labels that none bears, or there is no node at all
+    def begin(self, file: str, content: str, given: Begun) -> list[str]:
+        """Choose the nodes, store what the run takes, and return the nodes' names, sorted.
+
+        A retry finds what the first try stored.
+
+        :raises InputError: a name or group that no node has, labels that none bears, an earlier run that is not there,
+            or nothing is left to do
         """
-        with self.engine.connect() as connection:
-            chosen = select(list_nodes(connection), names, groups, labels)
+        scenario = read_scenario(file, content.encode())
+        with self.engine.begin() as connection:
+            known = find_scenario_run(connection, given.key)
+            if known is None:
+                values = {
+                    "run_id": given.key,
+                    "scenario": _name(file),
+                    "content": content,
+                    "model": scenario.model.name,
+                    "nodes": self._choose(connection, scenario, given),
+                }
+                known = begin_scenario(connection, values, int(time.time()))
+        self.log.info("%d nodes: %s", len(known.nodes), ", ".join(known.nodes))
+        return known.nodes
+
+    def _choose(self, connection: Connection, scenario: Scenario, given: Begun) -> list[str]:
+        nodes = list_nodes(connection)
+        if given.again:
+            left = self._left(connection, given)
+            chosen = [node for node in nodes if node.name in left]
+        else:
+            chosen = select(nodes, given.names, given.groups, scenario.nodes.labels)
         if not chosen:
             raise InputError("nodes", "no node is registered", "nodes that register_node or import_inventory made")
         return sorted(node.name for node in chosen)
+
+    def _left(self, connection: Connection, given: Begun) -> set[str]:
+        dag_id = given.key.partition(" ")[0]
+        key = f"{dag_id} {given.again}"
+        before = find_scenario_run(connection, key)
+        if before is None or before.finished_ts is None:
+            raise InputError("again", f"{quote(given.again)} is no ended run of {dag_id}", "the id of one")
+        failed = self._failed(connection, before)
+        if not failed:
+            raise InputError("again", f"every node got through {quote(given.again)}", "a run with nodes that did not")
+        return set(failed)
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    def finish(self, file: str, content: str, ending: Ending) -> dict[str, int]:
+        """Sum up, raise events, close the run.
+
+        :raises RolloutFailed: a node did not get through, or a step before the nodes failed
+        """
+        scenario = read_scenario(file, content.encode())
+        with self.engine.begin() as connection:
+            run = find_scenario_run(connection, ending.key)
+            if run is None:
+                raise RolloutFailed("nothing was begun: the log of select says why")
+            nodes = [node for node in list_nodes(connection) if node.name in run.nodes]
+            events = self._judge(connection, scenario, nodes, ending)
+            failed = self._failed(connection, run)
+            counts = {"good": len(run.nodes) - len(failed), "failed": len(failed), "events": events}
+            message = f"{counts['good']} of {len(run.nodes)} nodes got through, {events} events"
+            if ending.broken:
+                message += f"; did not succeed: {', '.join(ending.broken)}"
+            status = FAILED if failed or ending.broken else SUCCEEDED
+            end_scenario(connection, ending.key, status, message, ending.digest, int(time.time()))
+        self._sum_up(scenario, nodes, ending)
+        for name, why in failed.items():
+            self.log.warning("%s: %s", name, why)
+        if status == FAILED:
+            again = quote(ending.key.partition(" ")[2])
+            raise RolloutFailed(f'{message}; the nodes that did not, once more: conf {{"again": {again}}}')
+        self.log.info("%s", message)
+        return counts
+
+    def _sum_up(self, scenario: Scenario, nodes: list[Node], ending: Ending) -> None:
+        if not scenario.inference:
+            return
+        with self.engine.connect() as connection:
+            key = inference_key(ending.key)
+            for kind in scenario.results or result_kinds(connection, key):
+                found = result_summaries(connection, scenario.model.name, kind, run_id=key)
+                for node in nodes:
+                    summary = found.get(node.id or 0, _NONE)
+                    value = "" if summary.mean is None else f", mean {summary.mean:.4g}, last {summary.last:.4g}"
+                    self.log.info("%s: %s: %d lines%s", node.name, kind, summary.count, value)
+
+    def _failed(self, connection: Connection, run: ScenarioRun) -> dict[str, str]:
+        """Return by name, for each node that did not get through, how far it came."""
+        scenario = read_scenario(f"{run.scenario}.yaml", run.content.encode())
+        steps = [step for step in ("rollout", "inference") if getattr(scenario, step)]
+        outcomes = node_outcomes(connection, run.run_id, inference_key(run.run_id))
+        return {
+            name: ", ".join(f"{step}: {outcomes.get(name, {}).get(step, 'not begun')}" for step in steps)
+            for name in run.nodes
+            if not is_good(outcomes.get(name, {}), steps)
+        }
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def _judge(self, connection: Connection, scenario: Scenario, nodes: list[Node], ending: Ending) -> int:
+        told: dict[int, list[tuple[str, str]]] = {}
+        names = {node.id: node.name for node in nodes if node.id is not None}
+        for rule in scenario.events:
+            for node_id, line in self._lines(connection, scenario.model.name, rule, names, ending):
+                told.setdefault(node_id, []).append((rule.severity, line))
+        for node_id, lines in told.items():
+            severity = max((severity for severity, _ in lines), key=SEVERITIES.index)
+            message = "; ".join(line for _, line in lines)
+            self.log.warning("%s: %s", names[node_id], message)
+            record_event(connection, node_id, EVENT, severity, message, ending.ts)
+        return len(told)
+
+    def _lines(
+        self, connection: Connection, model: str, rule: EventRule, names: Mapping[int, str], ending: Ending
+    ) -> Iterable[tuple[int, str]]:
+        def summaries(begin_ts: int, end_ts: int) -> dict[int, Summary]:
+            between = None if rule.window is None else (begin_ts, end_ts)
+            run_id = inference_key(ending.key) if rule.window is None else None
+            return result_summaries(
+                connection, model, rule.kind, label=rule.label, run_id=run_id, between=between, node_ids=list(names)
+            )
+
+        now_ts, length_s = int(time.time()) + 1, seconds_of(rule.window) if rule.window else 0
+        now = summaries(now_ts - length_s, now_ts)
+        before = summaries(now_ts - 2 * length_s, now_ts - length_s) if rule.falls_by is not None else {}
+        for node_id in sorted(names):
+            # no line at all is a count of 0; of values it says nothing
+            line = crossed(rule, now.get(node_id, _NONE), before.get(node_id, _NONE))
+            if line:
+                yield node_id, line
+
+
+def inference_key(key: str) -> str:
+    """Return ``inference_runs.run_id`` of a scenario's run, from DAG and id of that."""
+    dag_id, _, run_id = key.partition(" ")
+    return run_key(dag_id, INFER, run_id)
+
+
+def _name(file: str) -> str:
+    return file.rpartition(".")[0]

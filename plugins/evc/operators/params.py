@@ -110,6 +110,15 @@ def selection() -> dict[str, Param]:
     }
 
 
+def again() -> Param:
+    """Which earlier run is done once more."""
+    return _optional(
+        r"^[^\x00-\x1f\x7f]{1,250}$",
+        "Id of an ended run of this DAG: only the nodes that did not get through it, whatever nodes and groups say.",
+        title="Again",
+    )
+
+
 def sweeps() -> Param:
     """How many sweeps a run does."""
     return Param(

@@ -10,7 +10,8 @@ from airflow.sdk.definitions.xcom_arg import XComArg
 
 from evc.fleet.scenarios import ENDING, Scenario, read_scenario
 from evc.operators.build_model import BuildModelOperator
-from evc.operators.params import build_params, inference_params, rollout_params, selection
+from evc.operators.finish_scenario import FinishScenarioOperator
+from evc.operators.params import again, build_params, inference_params, rollout_params, selection
 from evc.operators.plan_inference import PlanInferenceOperator
 from evc.operators.plan_sweeps import PlanSweepsOperator
 from evc.operators.resolve_image import ResolveImageOperator
@@ -43,7 +44,7 @@ def scenario_dag(file: str, data: bytes) -> DAG:
         doc_md=f"{scenario.description}\n\n```yaml\n{data.decode()}\n```\n",
         tags=["evc", "scenario"],
     ) as dag:
-        _Steps(scenario).add()
+        _Steps(file, data.decode(), scenario).add()
     return dag
 
 
@@ -62,7 +63,7 @@ def _params(scenario: Scenario) -> dict[str, Param]:
         "nodes": scenario.nodes.names,
         "groups": scenario.nodes.groups,
     }
-    known = selection()
+    known = {**selection(), "again": again()}
     for step, params in (
         (scenario.build, build_params()),
         (scenario.rollout, rollout_params()),
@@ -83,11 +84,14 @@ def _with_default(param: Param, value: Any) -> Param:
 class _Steps:
     """Adds the steps of a scenario to the DAG that is being made, one after another."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, file: str, content: str, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.select = SelectNodesOperator(task_id="select", labels=dict(scenario.nodes.labels))
+        self.file = {"file": file, "content": content}
+        self.select = SelectNodesOperator(task_id="select", **self.file)
         self.last: Any = self.select
         self.digest: XComArg | None = None
+        self.digest_of: tuple[str, str] | None = None
+        self.needed: list[str] = ["select"]
 
     def add(self) -> None:
         """Add all."""
@@ -101,6 +105,14 @@ class _Steps:
             self._roll_out()
         if self.scenario.inference:
             self._infer()
+        self.last >> FinishScenarioOperator(
+            task_id="finish",
+            **self.file,
+            steps=self.needed,
+            digest_of=self.digest_of,
+            trigger_rule=TriggerRule.ALL_DONE,
+            retries=5,
+        )
 
     def _then(self, first: Any, last: Any) -> None:
         self.last >> first
@@ -111,16 +123,19 @@ class _Steps:
             plan = PlanSweepsOperator(task_id="plan", nodes=self.select.output)  # type: ignore[arg-type]
             sweep = SweepNodesOperator.partial(task_id="sweep").expand_kwargs(plan.output)
         self._then(plan, sweep)
+        self.needed.append(sweep.task_id)
 
     def _build(self) -> None:
         build = BuildModelOperator(task_id="build", multiple_outputs=True)
         self._then(build, build)
-        self.digest = build.output["digest"]  # type: ignore[index]
+        self.digest, self.digest_of = build.output["digest"], ("build", "digest")  # type: ignore[index]
+        self.needed.append("build")
 
     def _find_image(self) -> None:
         image = ResolveImageOperator(task_id="image")
         self._then(image, image)
-        self.digest = image.output
+        self.digest, self.digest_of = image.output, ("image", "return_value")
+        self.needed.append("image")
 
     def _roll_out(self) -> None:
         with TaskGroup("rollout"):
