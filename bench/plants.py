@@ -1,7 +1,8 @@
 """Pictures of plants for which somebody else has said where the plant is, from Debian's package opencv-doc.
 
-- ``plant.jpg`` of OpenCV's module alphamat: a plant in a pot, with the matte published beside it. The matte is of all
-  that stands in front, the pot and a blue peg with the plant: points below the pot's rim are left out.
+- ``plant.jpg`` of OpenCV's module alphamat: a plant in a pot, with the matte that the module makes of it, and the
+  trimap that it is given for that: surely in front, surely behind, and undecided between them, which is left out. Both
+  are of all that stands in front, pot and blue peg as well as the plant: points below the pot's rim are left out.
 - ``aloeL.jpg``, the picture "Aloe" of the Middlebury Stereo Datasets of 2006 (Hirschmueller and Scharstein, CVPR 2007),
   with its disparities, measured by structured light: what is nearer than the cloth behind it is plant. No colour has a
   part in that. Left out are points without a disparity, and those below the pot's rim.
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 EXAMPLES = Path("/usr/share/doc/opencv-doc/examples")
 _POT_RIM_ROW = 196
 _ALOE_RIM_ROW = 720
+_TRIMAP_MARGIN = 8
 _CLOTH_DISPARITY = 64  # at the top, and a little more further down: the cloth hangs aslant
 _CLOTH_SLOPE = 1 / 96
 
@@ -64,7 +66,11 @@ def plants() -> Iterator[Plant]:
     matte = picture_of("alphamat/output_mattes/plant_result.png", cv2.IMREAD_GRAYSCALE)
     counts = np.ones(matte.shape, bool)
     counts[_POT_RIM_ROW:] = False
-    yield Plant("potted plant", picture_of("alphamat/input_images/plant.jpg"), matte > 127, counts)
+    picture = picture_of("alphamat/input_images/plant.jpg")
+    yield Plant("potted plant", picture, matte > 127, counts)
+    trimap = picture_of("alphamat/trimaps/plant.png", cv2.IMREAD_GRAYSCALE)
+    is_sure = (trimap < _TRIMAP_MARGIN) | (trimap > 255 - _TRIMAP_MARGIN)
+    yield Plant("potted plant, trimap", picture, trimap > 127, counts & is_sure)
     disparity = picture_of("data/aloeGT.png", cv2.IMREAD_GRAYSCALE)
     rows = np.arange(len(disparity))[:, None]
     mask = disparity > _CLOTH_DISPARITY + _CLOTH_SLOPE * rows

@@ -25,7 +25,7 @@ def field(rows_of_leaf: int, leaf: tuple[int, int, int] = LEAF, soil: tuple[int,
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("potted plant", 0.85), ("aloe", 0.6)])
+@pytest.mark.parametrize(("name", "at_least"), [("potted plant", 0.85), ("potted plant, trimap", 0.85), ("aloe", 0.6)])
 def test_published_masks(module: Module, name: str, at_least: float) -> None:
     (plant,) = (each for each in plants() if each.name == name)
     assert match(module("canopy").find_canopy(plant.picture).mask, plant).iou > at_least
