@@ -141,6 +141,7 @@ class _Work:
         self._units = unit(self._totals)
         self._known = [_Known(identity.id, list(identity.visits)) for identity in gallery.identities.values()]
         self._next_id = gallery.next_id
+        self._touched: list[int] = []  # rows of totals whose units are to be made anew
 
     def take(self, tracks: Tracks) -> None:
         """Link tracks, those that are known first."""
@@ -195,7 +196,7 @@ class _Work:
 
     def _add_to_total(self, row: int, tracks: Tracks, at: int) -> None:
         self._totals[row] += tracks.sums[at]
-        self._units[row] = unit(self._totals[row : row + 1])[0]
+        self._touched.append(row)
 
     def _allows(self, row: int, tracks: Tracks, at: int) -> bool:
         return self._known[row].allows(
@@ -205,6 +206,8 @@ class _Work:
     # -- a block of tracks ---------------------------------------------------------------------------------------------
 
     def _link_block(self, tracks: Tracks, block: NDArray[np.intp]) -> None:
+        self._units[self._touched] = unit(self._totals[self._touched])
+        self._touched.clear()
         units = unit(tracks.sums[block])
         linked = np.zeros(len(block), bool)
         similar = units @ self._units[: len(self._known)].T
@@ -256,7 +259,7 @@ def _pairs(similar: NDArray[np.float32], least: float) -> tuple[list[int], list[
         alike = similar >= (least if floor is None else np.maximum(floor, least)[:, None])
     else:
         alike = similar >= least
-    rows, columns = np.nonzero(alike)
+    rows, columns = np.divmod(np.flatnonzero(alike), similar.shape[1])  # much faster than nonzero() of two dimensions
     order = np.lexsort((columns, rows, -similar[rows, columns]))
     return rows[order].tolist(), columns[order].tolist()
 
