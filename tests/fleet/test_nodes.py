@@ -130,3 +130,15 @@ def test_selection_by_name_and_group() -> None:
         select([a, b, c], ["a", "x"])
     with pytest.raises(InputError, match=r'groups: \["x"\] without a node'):
         select([a, b, c], [], ["x"])
+
+
+def test_selection_by_labels() -> None:
+    a, b = (
+        Node("a", "h", labels={"site": "north", "bed": "1"}),
+        Node("b", "h", groups=("farm",), labels={"site": "south"}),
+    )
+    assert select([a, b], labels={"site": "north"}) == [a]
+    assert select([a, b], labels={"site": "north", "bed": "1"}) == [a]
+    assert select([], labels={"site": "north"}) == []
+    with pytest.raises(InputError, match='labels: {"site": "north"} is on none of 1 nodes; allowed: labels that '):
+        select([a, b], [], ["farm"], {"site": "north"})

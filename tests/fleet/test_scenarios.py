@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evc.errors import InputError
+from evc.fleet.inputs import check_input
+from evc.fleet.models import read_model
 from evc.fleet.scenarios import Scenario, keys, read_scenario, seconds_of
 
 FOLDER = Path(__file__).parents[2] / "include" / "scenarios"
@@ -73,6 +75,17 @@ def test_the_reference_names_every_key_with_its_default() -> None:
     optional = set(shown) - set(dotted(yaml.safe_load(REFERENCE.read_text())))
     for name in optional - {"nodes", "identities"}:
         assert known[name].get_default(call_default_factory=True) == shown[name], name
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+def test_those_that_come_with_it_fit_their_models(path: Path) -> None:
+    scenario = read_scenario(path.name, path.read_bytes())
+    folder = FOLDER.parent / "models" / scenario.model.name
+    model = read_model("model.yaml", (folder / "model.yaml").read_bytes(), folder=scenario.model.name)
+    if scenario.inference and scenario.inference.input:
+        check_input(scenario.inference.input, model)
+    kinds = {result.kind for result in model.results}
+    assert {*scenario.results, *(rule.kind for rule in scenario.events)} <= kinds
 
 
 # -- what a file may say ---------------------------------------------------------------------------------------------

@@ -30,12 +30,12 @@ def order(made: DAG) -> list[str]:
 @pytest.mark.parametrize(
     ("parts", "steps"),
     [
-        ((INFER,), ["select", "inference.plan", "inference.infer"]),
-        (("collect: true\n",), ["select", "collect.plan", "collect.sweep"]),
-        ((BUILD,), ["select", "build"]),
+        ((INFER,), ["select", "inference.plan", "inference.infer", "finish"]),
+        (("collect: true\n",), ["select", "collect.plan", "collect.sweep", "finish"]),
+        ((BUILD,), ["select", "build", "finish"]),
         (
             (BUILD, ROLL_OUT, INFER),
-            ["select", "build", "rollout.plan", "rollout.finish", "inference.plan", "inference.infer"],
+            ["select", "build", "rollout.plan", "rollout.finish", "inference.plan", "inference.infer", "finish"],
         ),
     ],
 )

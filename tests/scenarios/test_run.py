@@ -35,6 +35,10 @@ rollout:
   waves: [1, "100%"]
 inference:
   timeout_s: 60
+results: [object]
+events:
+  - {kind: object, statistic: count, above: 4, severity: info, message: much to see}
+  - {kind: object, statistic: count, above: 5, severity: error}
 """
 
 
@@ -90,6 +94,15 @@ def test_the_whole_of_it_runs_and_again_changes_nothing(runner: DagRunner) -> No
     assert rows(runner, counted) == [("edge-2", 5), ("edge-3", 5)]
     assert rows(runner, "SELECT DISTINCT r.digest = b.digest FROM inference_results r, builds b") == [(1,)]
 
+    took = (
+        "SELECT scenario, content, nodes, status, message, digest = (SELECT min(digest) FROM builds) FROM scenario_runs"
+    )
+    through = ("succeeded", "2 of 2 nodes got through, 2 events", 1)
+    assert rows(runner, took) == [("counting", SCENARIO, '["edge-2", "edge-3"]', *through)]
+    events = "SELECT name, kind, severity, message FROM node_events e JOIN nodes n ON n.id = e.node_id WHERE kind = "
+    said = ("threshold", "info", "object: count 5 is above 4: much to see")
+    assert rows(runner, f"{events}'threshold' ORDER BY name") == [("edge-2", *said), ("edge-3", *said)]
+
     containers = rows(runner, "SELECT container_id FROM assignments ORDER BY node_id")
     tasks = runner.run_file(bundle.path / "counting.py", "scenario_counting")
     assert states(tasks, "inference.infer") == ["success"] * 2
@@ -105,4 +118,18 @@ def test_a_roll_out_that_fails_ends_the_scenario(runner: DagRunner, tmp_path: Pa
     tasks = runner.run_file(bundle.path / "counting.py", "scenario_counting")
     assert (tasks["build"], tasks["rollout.finish"]) == ("success", "failed")
     assert (tasks["inference.plan"], states(tasks, "inference.infer")) == ("upstream_failed", ["upstream_failed"])
+    assert tasks["finish"] == "failed"
     assert rows(runner, "SELECT status FROM rollouts") == [("rolled_back",)]
+    ((key, status, message),) = rows(runner, "SELECT run_id, status, message FROM scenario_runs")
+    assert (status, message) == ("failed", "0 of 2 nodes got through, 0 events")
+
+    # mended, the nodes that did not get through it are done once more
+    write_model(tmp_path / "models" / "counter", version="1.1")
+    bundle.refresh()
+    again = key.partition(" ")[2]
+    tasks = runner.run_file(bundle.path / "counting.py", "scenario_counting", again=again)
+    assert states(tasks, "inference.infer") == ["success"] * 2
+    ended = "SELECT nodes, status FROM scenario_runs ORDER BY id"
+    assert rows(runner, ended) == [('["edge-2", "edge-3"]', "failed"), ('["edge-2", "edge-3"]', "succeeded")]
+    tasks = runner.run_file(bundle.path / "counting.py", "scenario_counting", again="nothing")
+    assert (tasks["select"], tasks["finish"]) == ("failed", "failed")

@@ -27,13 +27,21 @@ from evc.fleet.waves import DEFAULT_WAVES, MAX_WAVES, PERCENT_PATTERN
 
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
+# a task checks each param three times, and its schema with it: that of draft 7 in a quarter of the time of today's
+_DRAFT = "http://json-schema.org/draft-07/schema#"
+
+
+def _param(*default: Any, description: str, **schema: Any) -> Param:
+    said: dict[str, Any] = {"description": description, "schema": {"$schema": _DRAFT, **schema}}
+    return Param(*default, **said)
+
 
 def _text(pattern: str, description: str, **more: Any) -> Param:
-    return Param(type="string", pattern=pattern, description=description, **more)
+    return _param(type="string", pattern=pattern, description=description, **more)
 
 
 def _optional(pattern: str, description: str, **more: Any) -> Param:
-    return Param(None, type=["null", "string"], pattern=pattern, description=description, **more)
+    return _param(None, type=["null", "string"], pattern=pattern, description=description, **more)
 
 
 def name(description: str = "Its name in EVC and in Ansible: letters, digits, '-', '_', '.'; at most 63.") -> Param:
@@ -48,7 +56,7 @@ def node_params() -> dict[str, Param]:
         "host": _text(
             HOST_PATTERN, "DNS name or IP address, as seen from Airflow or from its jump node.", title="Host"
         ),
-        "port": Param(
+        "port": _param(
             22, type="integer", minimum=1, maximum=65535, title="SSH port", description="Where sshd listens."
         ),
         "user": _optional(USER_PATTERN, "Login name; empty: the login of the connection.", title="User"),
@@ -64,7 +72,7 @@ def node_params() -> dict[str, Param]:
             "Public host key as in known_hosts, 'ssh-ed25519 AAAA...'; empty: the key of the first contact is pinned.",
             title="Host key",
         ),
-        "conn_id": Param(
+        "conn_id": _param(
             DEFAULT_CONN_ID,
             type="string",
             pattern=CONN_ID_PATTERN,
@@ -72,7 +80,7 @@ def node_params() -> dict[str, Param]:
             description="SSH connection with the login.",
         ),
         "jump_node": _optional(NAME_PATTERN, "Registered node through which this one is reached.", title="Jump node"),
-        "labels": Param(
+        "labels": _param(
             {},
             type="object",
             propertyNames={"pattern": LABEL_PATTERN},
@@ -80,7 +88,7 @@ def node_params() -> dict[str, Param]:
             title="Labels",
             description='Free names and texts, e.g. {"site": "Suwon"}.',
         ),
-        "thermal_unit": Param(
+        "thermal_unit": _param(
             THERMAL_UNITS[0],
             type="string",
             enum=list(THERMAL_UNITS),
@@ -92,7 +100,7 @@ def node_params() -> dict[str, Param]:
 
 def names(description: str, pattern: str = NAME_PATTERN, **more: Any) -> Param:
     """A list of names, empty by default."""
-    return Param(
+    return _param(
         [],
         type=["null", "array"],
         items={"type": "string", "pattern": pattern},
@@ -121,7 +129,7 @@ def again() -> Param:
 
 def sweeps() -> Param:
     """How many sweeps a run does."""
-    return Param(
+    return _param(
         None,
         type=["null", "integer"],
         minimum=1,
@@ -156,7 +164,7 @@ def build_params() -> dict[str, Param]:
             maxLength=63,
         ),
         "tag": _optional(TAG_PATTERN, "The image's tag; empty: the version that model.yaml says.", title="Tag"),
-        "platform": Param(
+        "platform": _param(
             None,
             type=["null", "string"],
             enum=[None, "linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6"],
@@ -164,7 +172,7 @@ def build_params() -> dict[str, Param]:
             title="Platform",
             description="What to build for; empty: what the builder is.",
         ),
-        "arguments": Param(
+        "arguments": _param(
             {},
             type=["null", "object"],
             propertyNames={"pattern": VARIABLE_PATTERN},
@@ -192,7 +200,7 @@ def image_params() -> dict[str, Param]:
 
 def since() -> Param:
     """Since when logs are collected."""
-    return Param(
+    return _param(
         DEFAULT_SINCE,
         type="string",
         pattern=SINCE_PATTERN,
@@ -203,7 +211,7 @@ def since() -> Param:
 
 def force(description: str) -> Param:
     """Whether to go on where EVC would refuse."""
-    return Param(False, type="boolean", title="Force", description=description)
+    return _param(False, type="boolean", title="Force", description=description)
 
 
 def rollout_params() -> dict[str, Param]:
@@ -215,7 +223,7 @@ def rollout_params() -> dict[str, Param]:
             DIGEST_PATTERN, "Instead of a tag: sha256:... With both, the tag has to lead to it.", title="Digest"
         ),
         **selection(),
-        "waves": Param(
+        "waves": _param(
             list(DEFAULT_WAVES),
             type="array",
             minItems=1,
@@ -228,7 +236,7 @@ def rollout_params() -> dict[str, Param]:
             description="Where each wave ends, earlier ones included: a count of nodes, 1, or a percentage of all, "
             '"25%"; "100%" last.',
         ),
-        "success_threshold": Param(
+        "success_threshold": _param(
             90,
             type="number",
             minimum=1,
@@ -236,7 +244,7 @@ def rollout_params() -> dict[str, Param]:
             title="Success threshold",
             description="Percent of a wave's nodes that have to succeed before the next wave begins.",
         ),
-        "error_threshold": Param(
+        "error_threshold": _param(
             10,
             type="number",
             minimum=0,
@@ -244,13 +252,13 @@ def rollout_params() -> dict[str, Param]:
             title="Error threshold",
             description="Where more than this percent of a wave's nodes fail, all nodes of the roll-out go back.",
         ),
-        "approval": Param(
+        "approval": _param(
             False,
             type="boolean",
             title="Approval",
             description="Ask a person before each wave but the first: Required actions.",
         ),
-        "deadline": Param(
+        "deadline": _param(
             DEFAULT_DEADLINE,
             type=["null", "string"],
             pattern=DEADLINE_PATTERN,
@@ -258,7 +266,7 @@ def rollout_params() -> dict[str, Param]:
             description='How long nodes that do not answer are waited for: "90m", "2h", "1d", or until a time with its '
             "offset. Empty: without end.",
         ),
-        "if_busy": Param(
+        "if_busy": _param(
             "refuse",
             type="string",
             enum=["refuse", "wait"],
@@ -271,7 +279,7 @@ def rollout_params() -> dict[str, Param]:
 def control_params() -> dict[str, Param]:
     """Which roll-out, and what is asked of it."""
     return {
-        "rollout": Param(
+        "rollout": _param(
             None,
             type=["null", "integer"],
             minimum=1,
@@ -280,7 +288,7 @@ def control_params() -> dict[str, Param]:
             description="Its id, as `evc rollouts` and the log of plan say. Or give the model.",
         ),
         "model": _optional(MODEL_PATTERN, "Model whose roll-out is meant; instead of its id.", title="Model"),
-        "action": Param(
+        "action": _param(
             "pause",
             type="string",
             enum=["pause", "resume", "abort"],
@@ -294,7 +302,7 @@ def reconcile_params() -> dict[str, Param]:
     """Which nodes are looked at, and whether they are put right."""
     return {
         **selection(),
-        "repair": Param(
+        "repair": _param(
             None,
             type=["null", "boolean"],
             title="Repair",
@@ -317,7 +325,7 @@ def inference_params() -> dict[str, Param]:
             "empty: as the model does without.",
             title="Input",
         ),
-        "limit": Param(
+        "limit": _param(
             None,
             type=["null", "integer"],
             minimum=1,
@@ -325,7 +333,7 @@ def inference_params() -> dict[str, Param]:
             title="Limit",
             description="How many frames or pictures at most; empty: all.",
         ),
-        "timeout_s": Param(
+        "timeout_s": _param(
             600,
             type="integer",
             minimum=1,

@@ -35,6 +35,8 @@ def scenario_dag(file: str, data: bytes) -> DAG:
     with DAG(
         dag_id=f"{PREFIX}{name}",
         schedule=_schedule(scenario),
+        # what begins by hand begins: a run of a DAG that is switched off waits without a word
+        is_paused_upon_creation=None if scenario.schedule else False,
         start_date=datetime(2026, 1, 1),
         catchup=False,
         max_active_runs=1,
