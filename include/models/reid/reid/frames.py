@@ -58,7 +58,7 @@ def open_frames(given: str, kind: str, every: int = 1, *, is_continuous: bool = 
     """Yield the frames of an input, every so-manieth.
 
     :param is_continuous: a camera or URL that fails is opened anew, for ever; else it is an error
-    :raises SourceError: it can't be opened, or a live one sent nothing for 15 s
+    :raises SourceError: it can't be opened, or a live one sent no picture at all for 15 s
     """
     if kind in ("camera", "url"):
         return _live(given, kind, every, is_continuous)
@@ -117,7 +117,9 @@ def _live(given: str, kind: str, every: int, is_continuous: bool) -> Iterator[Fr
             newest.close()
         problem = f"{kind} sent no picture" if newest.opened else f"{kind} can't be opened"
         if not is_continuous:
-            raise SourceError(problem)
+            if not index:
+                raise SourceError(problem)
+            return  # it had an end
         yield Frame(index, None, problem=problem)
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
