@@ -21,12 +21,12 @@ def cut(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
     return picture[top:bottom, left:right]
 
 
-def test_people_are_most_alike_to_themselves_half_a_second_later(pictures: list[Picture]) -> None:
+def test_people_are_most_alike_to_themselves_a_moment_later(pictures: list[Picture]) -> None:
     detector, describer = Detector(Path("people.onnx"), "corners", (300, 300), 0.4), Stripes()
-    found = [detector.detect(picture).boxes for picture in (pictures[0], pictures[5])]
+    found = [detector.detect(picture).boxes for picture in (pictures[0], pictures[3])]
     looks = [
         np.stack([describer.describe(watch.cut(picture, box), light_of(picture)) for box in boxes])
-        for picture, boxes in zip((pictures[0], pictures[5]), found, strict=True)
+        for picture, boxes in zip((pictures[0], pictures[3]), found, strict=True)
     ]
     assert looks[0].shape[1] == 312
     assert np.allclose(np.linalg.norm(looks[0], axis=1), 1, atol=1e-5)
