@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.description import Describer, encode, light_of, open_describer
+from reid.description import Describer, Light, encode, light_of, open_describer
 from reid.detection import Detector, Picture
 from reid.frames import Frame, SourceError, kind_of, open_frames
 from reid.lines import Say
@@ -43,9 +43,11 @@ class Watcher:
         found = self._detector.detect(picture)
         tracks = self._tracker.follow(found, self._looked)
         self._looked += 1
-        return [self._said(track, picture) for track in tracks if track.hits >= self._settings.hits_min]
+        known = [track for track in tracks if track.hits >= self._settings.hits_min]
+        light = light_of(picture)
+        return [self._said(track, picture, light) for track in known]
 
-    def _said(self, track: Track, picture: Picture) -> dict[str, Any]:
+    def _said(self, track: Track, picture: Picture, light: Light) -> dict[str, Any]:
         left, top, right, bottom = (round(float(value), 1) for value in track.box)
         said: dict[str, Any] = {
             "label": f"{self._prefix}{track.number}",
@@ -54,7 +56,7 @@ class Watcher:
         }
         if (track.hits - self._settings.hits_min) % self._settings.describe_every == 0:
             person = cut(picture, track.box)
-            vector = self._describer.describe(person, light_of(picture))
+            vector = self._describer.describe(person, light)
             said |= {"embedding": encode(vector), "describer": self._describer.name}
             if self._settings.crops:
                 said["crop"] = small_jpeg(person)
