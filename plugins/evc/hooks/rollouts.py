@@ -153,11 +153,15 @@ class RolloutHook:
         """Return the chosen nodes by name, those that do not answer at the moment last: a canary should."""
         with self.engine.connect() as connection:
             chosen = select(list_nodes(connection), names, groups)
-            down = {row["name"] for row in node_rows(connection) if row["status"] == "down"}
+            rows = {row["name"]: row for row in node_rows(connection)}
+        down = {name for name, row in rows.items() if row["status"] == "down"}
         if not chosen:
             raise InputError("nodes", "no node is registered", "nodes that register_node or import_inventory made")
         if len(chosen) > MAX_NODES:
             raise InputError("nodes", f"{len(chosen)} were chosen", f"at most {MAX_NODES} in a roll-out: use groups")
+        bare = sorted(node.name for node in chosen if not rows[node.name]["engine_version"])
+        if bare:
+            self.log.warning("no Docker Engine was seen at registration on %s", _some(bare))
         return sorted(chosen, key=lambda node: (node.name in down, node.name))
 
     def _check_known(self, model: str) -> None:
