@@ -105,7 +105,7 @@ def test_the_least_that_a_scenario_says() -> None:
         'nodes: {names: [edge-1], groups: [farm], labels: {site: "수원"}}\n',
         "build: {builder: build-1, platform: linux/arm64, arguments: {BASE: base/opencv}}\nrollout: {}\n",
         "events: [{kind: cover, window: 24h, falls_by: 20}, {kind: error, statistic: count, above: 3}]\n",
-        "identities: {similarity: 0.7, max_speed_m_per_s: 30, window: 7d}\n",
+        "identities: {similarity: 0.7, max_speed_m_per_s: 30, reach_m: 5, window: 7d}\n",
         "rollout: {waves: [1, 50%, 100%], deadline: null}\nbuild: {builder: b}\n",
     ],
 )
@@ -139,6 +139,7 @@ def test_what_makes_sense_comes_back_from_the_database_as_it_was(more: str) -> N
         (LEAST + "events:\n  - {kind: cover}\n", "farm.yaml:6: events[0]: has no threshold, or more than one"),
         (LEAST + "events:\n  - {kind: cover, falls_by: 2}\n", "farm.yaml:6: events[0]: falls_by has nothing to fall"),
         (LEAST + "events:\n  - {kind: c, above: 1, below: 2}\n", "farm.yaml:6: events[0]: has no threshold, or more"),
+        (LEAST + "identities: {window: 3651d}\n", 'farm.yaml:5: identities.window: "3651d" is too long; allowed: at m'),
         (LEAST + "a: &a [1]\n", "farm.yaml:5: the anchor &a"),
         (LEAST + "identities: {window: soon}\n", 'farm.yaml:5: identities.window: "soon" does not fit; allowed: a wh'),
     ],

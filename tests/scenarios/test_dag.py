@@ -33,6 +33,7 @@ def order(made: DAG) -> list[str]:
         ((INFER,), ["select", "inference.plan", "inference.infer", "finish"]),
         (("collect: true\n",), ["select", "collect.plan", "collect.sweep", "finish"]),
         ((BUILD,), ["select", "build", "finish"]),
+        ((INFER, "identities: {}\n"), ["select", "inference.infer", "match_identities", "finish"]),
         (
             (BUILD, ROLL_OUT, INFER),
             ["select", "build", "rollout.plan", "rollout.finish", "inference.plan", "inference.infer", "finish"],

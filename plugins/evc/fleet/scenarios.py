@@ -44,6 +44,7 @@ _WORDS = {
     SPAN_PATTERN: 'a whole number and a unit: "30m", "24h", "7d"',
 }
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_MAX_SPAN_S = 3650 * 86_400
 
 
 def _complain(allowed: str, wrong: str = "does not fit") -> PydanticCustomError:
@@ -79,20 +80,26 @@ def _check_timezone(text: str) -> str:
     return text
 
 
+def seconds_of(span: str) -> int:
+    """Return the seconds of a span such as ``24h``."""
+    return int(span[:-1]) * _SECONDS[span[-1]]
+
+
+def _check_span(text: str) -> str:
+    if seconds_of(text) > _MAX_SPAN_S:
+        raise _complain("at most 3650d", "is too long")
+    return text
+
+
 Tag = Annotated[str, StringConstraints(pattern=TAG_PATTERN)]
 NodeName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Group = Annotated[str, StringConstraints(pattern=GROUP_PATTERN)]
 Label = Annotated[str, StringConstraints(pattern=LABEL_PATTERN)]
 Line = Annotated[str, StringConstraints(pattern=LINE_PATTERN)]
 Word = Annotated[str, StringConstraints(pattern=WORD_PATTERN)]
-Span = Annotated[str, StringConstraints(pattern=SPAN_PATTERN)]
+Span = Annotated[str, StringConstraints(pattern=SPAN_PATTERN), AfterValidator(_check_span)]
 Variable = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
 Severity = Literal["info", "warning", "error"]
-
-
-def seconds_of(span: str) -> int:
-    """Return the seconds of a span such as ``24h``."""
-    return int(span[:-1]) * _SECONDS[span[-1]]
 
 
 class _Part(BaseModel):
@@ -200,13 +207,16 @@ class EventRule(_Part):
 
 
 class IdentityStep(_Part):
-    """Sightings of several nodes become identities: as match_identities does."""
+    """Sightings of several nodes become identities: see docs/reid.md."""
 
-    similarity: float = Field(0.8, ge=-1, le=1, description="cosine from which on two sightings may be one identity")
-    max_speed_m_per_s: float = Field(
-        3.0, gt=0, le=1000, description="metres a second; who would have been faster is somebody else"
+    similarity: float = Field(
+        0.88, ge=0, le=1, description="cosine from which on two sightings may be one identity; depends on the describer"
     )
-    window: Span = Field("24h", description="how long an identity is remembered after it was last seen")
+    max_speed_m_per_s: float = Field(
+        3.0, ge=0.01, le=1000, description="metres a second; who would have been faster is somebody else"
+    )
+    reach_m: float = Field(30.0, ge=0, le=100_000, description="metres that a person may be from the node that sees it")
+    window: Span = Field("12h", description="how long an identity is remembered after it was last seen")
 
 
 class Scenario(_Part):

@@ -97,7 +97,7 @@ class ScenarioHook:
             if known is None:
                 values = {
                     "run_id": given.key,
-                    "scenario": _name(file),
+                    "scenario": name_of(file),
                     "content": content,
                     "model": scenario.model.name,
                     "nodes": self._choose(connection, scenario, given),
@@ -222,5 +222,6 @@ def inference_key(key: str) -> str:
     return run_key(dag_id, INFER, run_id)
 
 
-def _name(file: str) -> str:
+def name_of(file: str) -> str:
+    """Return the name of a scenario."""
     return file.rpartition(".")[0]

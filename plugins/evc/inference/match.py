@@ -6,12 +6,12 @@ has linked in the same gallery meanwhile, this one ends, and its next try goes o
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Engine
 
+from evc.fleet.log import Log
 from evc.identities.link import Linked, Rules, link
 from evc.store.identities import (
     NewSightings,
@@ -60,7 +60,7 @@ class Matched:
     new_identities: int = 0
 
 
-def match_identities(engine: Engine, order: Order, log: logging.Logger) -> Matched:
+def match_identities(engine: Engine, order: Order, log: Log) -> Matched:
     """Link all that is new; a second time there is nothing to do.
 
     :raises Stopped: another task links in the same gallery; what this one has stored so far is whole

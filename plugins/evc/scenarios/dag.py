@@ -11,6 +11,7 @@ from airflow.sdk.definitions.xcom_arg import XComArg
 from evc.fleet.scenarios import ENDING, Scenario, read_scenario
 from evc.operators.build_model import BuildModelOperator
 from evc.operators.finish_scenario import FinishScenarioOperator
+from evc.operators.match_identities import MatchIdentitiesOperator
 from evc.operators.params import again, build_params, inference_params, rollout_params, selection
 from evc.operators.plan_inference import PlanInferenceOperator
 from evc.operators.plan_sweeps import PlanSweepsOperator
@@ -107,6 +108,13 @@ class _Steps:
             self._roll_out()
         if self.scenario.inference:
             self._infer()
+        if self.scenario.identities:
+            # what the others have seen counts, whatever became of one
+            match = MatchIdentitiesOperator(
+                task_id="match_identities", **self.file, trigger_rule=TriggerRule.ALL_DONE, retries=5
+            )
+            self._then(match, match)
+            self.needed.append("match_identities")
         self.last >> FinishScenarioOperator(
             task_id="finish",
             **self.file,
