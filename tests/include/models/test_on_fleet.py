@@ -91,16 +91,6 @@ def test_the_smart_farm(runner: DagRunner, clean_node: EdgeNode, tmp_path: Path)
     }
     ran = rows(runner, "SELECT status, frames, errors, malformed, latency_p50_ms > 0 FROM inference_runs")
     assert ran == [("succeeded", 2, 0, 0, 1)]
-    print(
-        "DBG",
-        image,
-        rows(runner, "SELECT * FROM inference_runs"),
-        rows(runner, "SELECT size_bytes FROM builds"),
-        clean_node.run("docker", "images"),
-        clean_node.run(
-            "docker", "run", "--rm", "--entrypoint", "python3", image, "-c", "import sys; print(sys.version)"
-        ),
-    )
 
 
 def test_ones_own_onnx_model_as_the_page_says(runner: DagRunner, clean_node: EdgeNode, tmp_path: Path) -> None:
