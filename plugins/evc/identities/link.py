@@ -3,9 +3,10 @@
 Who looks alike (cosine of the vectors, at least ``similarity_min``) may be one person. It is another one where one
 camera sees both at the same time, or where nobody is fast enough to come from one place to the other.
 
-Tracks are linked, not single sightings. They are taken in blocks by time. In a block all pairs of a track and an
-identity that look alike are tried, the most alike first: that is greedy assignment over the block, not first come,
-first served. What is left is compared within the block, by time, and begins new identities. A link is never taken back.
+Tracks are linked, not single sightings. They are taken in blocks by time. In a block those that look alike are joined
+to groups, the most alike first, as long as the groups' means look alike too. Then all pairs of a group and an identity
+that look alike are tried, the most alike first: that is greedy assignment over the block, not first come, first served.
+What is left of a group begins a new identity. A link is never taken back.
 
 Incremental: what was linked before is left out by run and line number, so the same sightings twice change nothing, and
 a track that goes on stays with its identity. A late sighting, of a node that was away, is held against all visits of
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evc.errors import InputError
-from evc.identities.embedding import Matrix, unit
+from evc.identities.embedding import Matrix, Vector, unit
 from evc.identities.gallery import Gallery, Identity, Visit
 from evc.identities.sightings import Sightings, Tracks, tracks_of
 from evc.identities.travel import Place, Travel
@@ -128,8 +129,36 @@ class _Known:
         return True
 
 
+class _Group(_Known):
+    """Tracks of a block that are one person, not yet linked to an identity."""
+
+    __slots__ = ("indexes", "total")
+
+    def __init__(self, indexes: list[int], total: Vector, visit: Visit) -> None:
+        super().__init__(0, [visit])
+        self.indexes = indexes
+        self.total = total
+
+    def likeness(self, other: _Group) -> float:
+        """Return the cosine of two groups' looks."""
+        lengths = float(np.sqrt((self.total @ self.total) * (other.total @ other.total)))
+        return float(self.total @ other.total) / max(lengths, 1e-12)
+
+    def join(self, other: _Group) -> None:
+        """Take what another group holds."""
+        self.indexes += other.indexes
+        self.total += other.total
+        for visit in other.visits:
+            self.add(visit)
+
+
 def _begin(visit: Visit) -> float:
     return visit.begin
+
+
+def _visit(tracks: Tracks, at: int) -> Visit:
+    run, track = tracks.keys[at]
+    return Visit(tracks.begin[at], tracks.end[at], tracks.node[at], run, track, tracks.count[at], None)
 
 
 class _Work:
@@ -189,19 +218,12 @@ class _Work:
         self._add_to_total(row, tracks, at)
 
     def _add(self, row: int, tracks: Tracks, at: int, similarity: float | None) -> None:
-        run, track = tracks.keys[at]
-        visit = Visit(tracks.begin[at], tracks.end[at], tracks.node[at], run, track, tracks.count[at], similarity)
-        self._known[row].add(visit)
+        self._known[row].add(_visit(tracks, at)._replace(similarity=similarity))
         self._add_to_total(row, tracks, at)
 
     def _add_to_total(self, row: int, tracks: Tracks, at: int) -> None:
         self._totals[row] += tracks.sums[at]
         self._touched.append(row)
-
-    def _allows(self, row: int, tracks: Tracks, at: int) -> bool:
-        return self._known[row].allows(
-            tracks.begin[at], tracks.end[at], tracks.node[at], self._travel, self._rules.forget_s
-        )
 
     # -- a block of tracks ---------------------------------------------------------------------------------------------
 
@@ -209,41 +231,54 @@ class _Work:
         self._units[self._touched] = unit(self._totals[self._touched])
         self._touched.clear()
         units = unit(tracks.sums[block])
-        linked = np.zeros(len(block), bool)
-        similar = units @ self._units[: len(self._known)].T
-        for index, row in zip(*_pairs(similar, self._rules.similarity_min), strict=True):
-            at = int(block[index])
-            if not linked[index] and self._allows(row, tracks, at):
-                self._add(row, tracks, at, float(similar[index, row]))
-                linked[index] = True
-        left = np.flatnonzero(~linked)
-        if len(left):
-            self._link_within(tracks, block[left], units[left])
+        groups = self._grouped(tracks, block, units)
+        looks = unit(np.stack([group.total for group in groups]))
+        similar = looks @ self._units[: len(self._known)].T
+        left = [sorted(group.indexes) for group in groups]
+        for number, row in zip(*_pairs(similar, self._rules.similarity_min), strict=True):
+            # where an identity can't be all of a group, it may still be some of it
+            for index in tuple(left[number]):
+                if self._allows(row, tracks, int(block[index])):
+                    self._add(row, tracks, int(block[index]), float(units[index] @ self._units[row]))
+                    left[number].remove(index)
+        self._reserve(len(self._known) + len(groups))
+        for number, indexes in enumerate(left):
+            if indexes:
+                self._begin(tracks, block, indexes, units @ looks[number])
 
-    def _link_within(self, tracks: Tracks, block: NDArray[np.intp], units: Matrix) -> None:
-        """Link the tracks of a block that are like no identity to each other, by time."""
-        first_row = len(self._known)
-        self._reserve(first_row + len(block))
-        similar = units @ units.T
-        founders: list[int] = []
-        for index, at in enumerate(block.tolist()):
-            likes = similar[index, founders]
-            number = self._best(first_row, likes, tracks, at)
-            if number is None:
-                founders.append(index)
-                self._known.append(_Known(self._next_id, []))
-                self._next_id += 1
-                self._add(len(self._known) - 1, tracks, at, None)
-            else:
-                self._add(first_row + number, tracks, at, float(likes[number]))
+    def _begin(self, tracks: Tracks, block: NDArray[np.intp], indexes: list[int], likes: NDArray[np.float32]) -> None:
+        """Begin an identity with the tracks of a group, by time."""
+        self._known.append(_Known(self._next_id, []))
+        self._next_id += 1
+        for place, index in enumerate(indexes):
+            self._add(len(self._known) - 1, tracks, int(block[index]), float(likes[index]) if place else None)
 
-    def _best(self, first_row: int, likes: NDArray[np.float32], tracks: Tracks, at: int) -> int | None:
-        """Return which of the identities from ``first_row`` on a track is most like, of those that it can be."""
-        alike = np.flatnonzero(likes >= self._rules.similarity_min)
-        for number in alike[np.argsort(-likes[alike], kind="stable")].tolist():
-            if self._allows(first_row + number, tracks, at):
-                return int(number)
-        return None
+    def _grouped(self, tracks: Tracks, block: NDArray[np.intp], units: Matrix) -> list[_Group]:
+        """Join the tracks of a block that are like each other, the most alike first; returns groups by begin."""
+        groups = [
+            _Group([index], tracks.sums[at].copy(), _visit(tracks, at)) for index, at in enumerate(block.tolist())
+        ]
+        group_of = list(groups)
+        similar = np.triu(units @ units.T, 1)
+        for one, other in zip(*_pairs(similar, max(self._rules.similarity_min, 1e-6)), strict=True):
+            left, right = group_of[one], group_of[other]
+            if left is right:
+                continue
+            if len(left.indexes) < len(right.indexes):
+                left, right = right, left
+            if left.likeness(right) >= self._rules.similarity_min and self._allow(left, right.visits):
+                left.join(right)
+                for index in right.indexes:
+                    group_of[index] = left
+        return list({id(group): group for group in group_of}.values())
+
+    def _allows(self, row: int, tracks: Tracks, at: int) -> bool:
+        return self._allow(self._known[row], [_visit(tracks, at)])
+
+    def _allow(self, known: _Known, visits: list[Visit]) -> bool:
+        return all(
+            known.allows(visit.begin, visit.end, visit.node, self._travel, self._rules.forget_s) for visit in visits
+        )
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._totals):
