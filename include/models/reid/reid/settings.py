@@ -47,7 +47,7 @@ class Settings:
     describer_size: tuple[int, int] = (128, 256)
     describe_every: int = 5
     frame_every: int = 1
-    missed_frames_max: int = 10
+    missed_frames_max: int = 5
     hits_min: int = 3
     begin_ts: float | None = None
     threads: int = 1
@@ -70,7 +70,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         describer_size=told.size("DESCRIBER_SIZE", (128, 256)),
         describe_every=told.whole("DESCRIBE_EVERY", 5, 1),
         frame_every=told.whole("FRAME_EVERY", 1, 1),
-        missed_frames_max=told.whole("MISSED_FRAMES_MAX", 10, 0),
+        missed_frames_max=told.whole("MISSED_FRAMES_MAX", 5, 0),
         hits_min=told.whole("HITS_MIN", 3, 1),
         begin_ts=told.number("BEGIN_TS", 0.0, 0.0, 4e9) or None,
         threads=told.whole("THREADS", 1, 0),

@@ -2,6 +2,9 @@
 
 As in ByteTrack (Zhang and others, ECCV 2022), a box of which the detector is not so sure can go on with a track but
 never begins one. What is expected of a track is where it was, moved on as it moved before.
+
+Where two could be meant, as when people cross, the track ends and a new one begins: two tracks of one person are joined
+by their looks later on, one track of two people is never parted again.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from numpy.typing import NDArray
 
 from reid.detection import Boxes, Found, overlaps
 
-OVERLAP_MIN = 0.25
+OVERLAP_MIN = 0.2
+DOUBT_MAX = 0.5
+"""A box, or a track, may overlap another one at most by so much of what it overlaps its own."""
 SMOOTHING = 0.5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Track:
     """One person, as long as the camera sees them.
 
@@ -88,8 +93,17 @@ class Tracker:
             if row in taken or column in given:
                 continue
             taken.add(row)
+            if _is_doubtful(close, row, column):
+                self._tracks.remove(free[row])
+                continue
             given.add(column)
             index = int(indexes[column])
             free[row].see(found.boxes[index], float(found.scores[index]), frame)
         free[:] = [track for row, track in enumerate(free) if row not in taken]
         return [int(index) for column, index in enumerate(indexes) if column not in given]
+
+
+def _is_doubtful(close: NDArray[np.float32], row: int, column: int) -> bool:
+    """Return whether another track, or another box, could be meant as well."""
+    others = np.concatenate([np.delete(close[row], column), np.delete(close[:, column], row)])
+    return bool(len(others)) and float(others.max()) > DOUBT_MAX * float(close[row, column])

@@ -18,8 +18,8 @@ from reid.lines import Say
 from reid.settings import Settings
 from reid.tracking import Track, Tracker
 
-GOES_ON_FROM = 0.6
-"""What a track goes on with may be this much less sure than what begins one."""
+GOES_ON_FROM = 0.75
+"""The part of the score which begins a track that is enough to go on with one."""
 CROP_HEIGHT, CROP_QUALITY = 128, 70
 
 

@@ -22,12 +22,20 @@ def numbers(tracker: Tracker, seen: Found, frame: int) -> list[int]:
     return [track.number for track in tracker.follow(seen, frame)]
 
 
-def test_two_who_pass_each_other_stay_themselves() -> None:
+def test_two_who_walk_side_by_side_stay_themselves() -> None:
     tracker = Tracker(0.5, 10)
     for frame in range(30):
-        tracks = tracker.follow(found((10 * frame, 0, 0.9), (290 - 10 * frame, 5, 0.9)), frame)
+        tracks = tracker.follow(found((10 * frame, 0, 0.9), (10 * frame + 25, 5, 0.9)), frame)
         assert [track.number for track in tracks] == [1, 2]
-    assert tracks[0].box[0] > tracks[1].box[0]
+
+
+def test_no_track_is_of_two_who_pass_each_other() -> None:
+    tracker, who = Tracker(0.5, 10), dict[int, set[bool]]()
+    for frame in range(60):
+        for track in tracker.follow(found((5 * frame, 0, 0.9), (290 - 5 * frame, 5, 0.9)), frame):
+            who.setdefault(track.number, set()).add(bool(track.box[1] == 0))
+    assert all(len(people) == 1 for people in who.values())
+    assert 4 <= len(who) <= 12
 
 
 def test_who_is_hidden_for_a_while_is_found_again_where_they_must_be() -> None:
