@@ -22,7 +22,7 @@ from evc.store.events import record_event
 from evc.store.nodes import remove_node, store_node
 from evc.store.rollout_nodes import begin_node, end_node, report_node
 from evc.store.rollouts import NewRollout, create_rollout
-from evc.store.tables import node_samples, nodes
+from evc.store.tables import node_samples, nodes, registry_images
 from evc.store.writer import Batch, write
 from tests.servers.postgres import PostgresServer, running_postgres
 
@@ -414,3 +414,47 @@ def test_a_scenario_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (
         capsys.readouterr().err == f"evc: {tmp_path}: can't be read: Is a directory; allowed: a scenario, a YAML file\n"
     )
+
+
+def test_what_a_run_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = embedded_url(tmp_path)
+    upgrade(open_engine(url))
+    with open_engine(url).begin() as connection:
+        for name, site in (("a", "north"), ("b", "north"), ("c", "south")):
+            store_node(connection, make_node({"name": name, "host": f"{name}.test", "labels": {"site": site}}), TS)
+        image = {"repository": "farm", "tag": "1.0", "digest": f"sha256:{'a' * 64}"}
+        connection.execute(registry_images.insert().values(**image, first_seen_ts=TS, last_seen_ts=TS))
+    (tmp_path / "scenarios").mkdir()
+    file = tmp_path / "scenarios" / "farm.yaml"
+    file.write_text(
+        'description: x\nmodel: {name: farm, tag: "1.0"}\nnodes: {labels: {site: north}}\n'
+        'rollout: {waves: [1, "100%"]}\ninference: {input: /srv/pictures}\n'
+    )
+    assert cli.main(["scenario", "plan", str(file), "--database", url]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "nodes: 2: a, b",
+        f"image: farm:1.0, sha256:{'a' * 64}",
+        "wave 1: 1: a",
+        "wave 2: 1: b",
+        "have it already: none",
+        "inference: /srv/pictures",
+    ]
+    assert cli.main(["scenario", "plan", "--json", str(file), "--database", url]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["waves"], row["build"]) == ([["a"], ["b"]], None)
+
+    file.write_text(file.read_text().replace("1.0", "2.0"))
+    assert cli.main(["scenario", "plan", str(file), "--database", url]) == 1
+    assert capsys.readouterr().err == "evc: farm:2.0: sync_registry has not seen it; it saw 1.0\n"
+
+    model = tmp_path / "models" / "farm"
+    model.mkdir(parents=True)
+    (model / "Dockerfile").write_text("FROM scratch\n")
+    (model / "model.yaml").write_text(
+        'name: farm\ndescription: x\ntask: farm\nversion: "3.0"\ninputs: [folder]\nresults: [{kind: cover}]\n'
+    )
+    file.write_text("description: x\nmodel: {name: farm}\nbuild: {builder: b}\n")
+    assert cli.main(["scenario", "plan", str(file), "--database", url]) == 0
+    out = capsys.readouterr().out
+    assert "build: 2 files, 0.0 MB, sha256:" in out
+    assert "\nimage: farm:3.0\n" in out

@@ -22,6 +22,7 @@ from evc.errors import EvcError, InputError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from evc.fleet.scenarios import Scenario
     from evc.registry.folder import Face, Made, RegistryFolder
 
 Row = Mapping[str, Any]
@@ -420,16 +421,20 @@ def _revoke(arguments: argparse.Namespace) -> None:
 # -- scenarios ---------------------------------------------------------------------------------------------------------
 
 
-def _check_scenarios(arguments: argparse.Namespace) -> None:
+def _read_scenario(file: Path) -> Scenario:
     from evc.fleet.scenarios import read_scenario
 
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(str(file), f"can't be read: {error.strerror}", "a scenario, a YAML file") from None
+    return read_scenario(str(file), data)
+
+
+def _check_scenarios(arguments: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     for file in arguments.files:
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise InputError(str(file), f"can't be read: {error.strerror}", "a scenario, a YAML file") from None
-        scenario = read_scenario(str(file), data)
+        scenario = _read_scenario(file)
         steps = [name for name in ("collect", "build", "rollout", "inference", "identities") if getattr(scenario, name)]
         rows.append({"file": str(file), "dag_id": f"scenario_{file.name.partition('.')[0]}", "steps": steps})
     if arguments.json:
@@ -437,6 +442,34 @@ def _check_scenarios(arguments: argparse.Namespace) -> None:
         return
     for row in rows:
         print(f"{printable(row['file'])}: fits: {row['dag_id']}: {', '.join(row['steps'])}")
+
+
+def _plan_scenario(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from evc.building.outlook import outlook
+    from evc.store.database import check_schema, reporting
+
+    scenario = _read_scenario(arguments.file)
+    models = Path(arguments.models or arguments.file.parent.parent / "models")
+    engine = open_database(arguments.database)
+    with reporting():
+        check_schema(engine)
+        with engine.connect() as connection:
+            found = outlook(connection, scenario, models)
+    if arguments.json:
+        print_json([asdict(found)], sys.stdout)
+        return
+    print(f"nodes: {len(found.nodes)}: {', '.join(found.nodes)}")
+    if found.build:
+        print(f"build: {found.build}")
+    print(f"image: {found.image or 'what is deployed on each node'}{f', {found.digest}' if found.digest else ''}")
+    for number, names in enumerate(found.waves, 1):
+        print(f"wave {number}: {len(names)}: {', '.join(names)}")
+    if found.waves:
+        print(f"have it already: {', '.join(found.has_it) or 'none'}")
+    if scenario.inference:
+        print(f"inference: {scenario.inference.input or 'as the model does without an input'}")
 
 
 # -- the command line ------------------------------------------------------------------------------------------------
@@ -492,7 +525,7 @@ def _parser() -> argparse.ArgumentParser:
     upgrade = database.add_parser("upgrade", help="create its tables, or bring them to this version", parents=[shared])
     upgrade.set_defaults(run=_upgrade)
     _add_registry(commands, in_json)
-    _add_scenario(commands, in_json)
+    _add_scenario(commands, in_json, shared)
     return parser
 
 
@@ -551,7 +584,7 @@ def _add_registry(commands: Any, in_json: argparse.ArgumentParser) -> None:
     account("revoke", _revoke, "let someone in no more")
 
 
-def _add_scenario(commands: Any, in_json: argparse.ArgumentParser) -> None:
+def _add_scenario(commands: Any, in_json: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
     does = "scenarios: YAML files that become DAGs"
     scenario = commands.add_parser("scenario", help=does, description=f"Looks at {does}. See docs/scenarios.md.")
     scenario = scenario.add_subparsers(required=True, metavar="COMMAND")
@@ -559,6 +592,12 @@ def _add_scenario(commands: Any, in_json: argparse.ArgumentParser) -> None:
     check = scenario.add_parser("check", help=does, description=f"{does[0].upper()}{does[1:]}.", parents=[in_json])
     check.set_defaults(run=_check_scenarios)
     check.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    does = "show what a run would do now, without doing it"
+    more = " Nodes, builds and images are taken from the metrics database: what sync_registry saw last."
+    plan = scenario.add_parser("plan", help=does, description=f"{does[0].upper()}{does[1:]}.{more}", parents=[shared])
+    plan.set_defaults(run=_plan_scenario)
+    plan.add_argument("file", metavar="FILE", type=Path)
+    plan.add_argument("--models", metavar="DIR", help="model sources; default: models beside the scenarios' folder")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
