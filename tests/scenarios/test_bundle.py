@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import base64
+import errno
+import importlib.util
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evc.scenarios.bundle import ScenarioBundle, _file_name, _source
+from evc.errors import InputError
+from evc.scenarios.bundle import ScenarioBundle, _file_name, _head_of, _source
 
 SMALL = "description: x\nmodel: {name: farm}\ninference: {}\n"
 
@@ -77,6 +83,45 @@ def test_a_broken_file_is_an_import_error_with_line_and_key_and_harms_no_other(
 def test_there_need_be_no_folder(folder: Path, bundle: ScenarioBundle) -> None:
     folder.rmdir()
     assert files(bundle) == []
+
+
+def test_a_file_that_can_not_be_read_or_named_harms_no_other(folder: Path, bundle: ScenarioBundle) -> None:
+    for name in ("farm.yaml", f"a-{'b' * 200}.yaml", os.fsdecode(b"\xff.yaml"), "한글.yaml", "denied.yaml"):
+        (folder / name).write_text(SMALL)
+    head_of = _head_of
+
+    def refuse(path: Path) -> bytes:  # root, as which tests may run, is denied nothing
+        if path.name == "denied.yaml":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return head_of(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evc.scenarios.bundle._head_of", refuse)
+        assert len(files(bundle)) == 5
+    with pytest.raises(InputError, match=r"^denied\.yaml: can not be read: Permission denied; allowed: a file"):
+        load(bundle.path / "denied.py")
+    assert load(bundle.path / "farm.py").dag.dag_id == "scenario_farm"
+    (damaged,) = (path for path in bundle.path.iterdir() if r"\\udcff" in path.read_text(encoding="utf-8"))
+    with pytest.raises(InputError, match=r"^\\udcff\.yaml: "):
+        load(damaged)
+
+
+def test_a_name_does_not_say_how_python_reads_the_file(folder: Path, bundle: ScenarioBundle) -> None:
+    code = ")\nraise SystemExit\nX=(".encode("utf-16-be")
+    text = b"+ACc-+" + base64.b64encode(code).rstrip(b"=") + b"-+ACc-"
+    (folder / "coding=utf-7 .yaml").write_bytes(text)
+    (made,) = files(bundle)
+    with pytest.raises(InputError, match="does not fit"):
+        load(bundle.path / made)
+
+
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("made", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @given(st.text(min_size=1, max_size=30), st.binary(max_size=200))

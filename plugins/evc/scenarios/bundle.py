@@ -7,6 +7,9 @@ its own, made when the bundle is refreshed, that holds the text of the scenario 
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,12 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BaseDagBundle
 
 from evc.fleet.documents import MAX_DOCUMENT_BYTES
-from evc.fleet.scenarios import ENDING
+from evc.fleet.scenarios import ENDING, MAX_SCENARIO_NAME, SCENARIO_PATTERN
 from evc.hooks.settings import scenarios_folder, settings
 
-# "airflow" and "dag" have to stand in it: what Airflow looks for before it reads a file
-_HEAD = (
-    "# An Airflow DAG, made from {name}: edit that file, not this one.\nfrom evc.scenarios.dag import scenario_dag\n"
-)
+# "airflow" and "dag" have to stand in it: what Airflow looks for before it reads a file. Nothing of the scenario does:
+# in the first two lines of a Python file a name such as "coding=utf-7" says how the rest is to be read
+_HEAD = "# An Airflow DAG, made from the scenario file that is named below: edit that one.\n"
 
 
 class ScenarioBundle(BaseDagBundle):
@@ -51,17 +53,25 @@ class ScenarioBundle(BaseDagBundle):
 
     def refresh(self) -> None:
         """Bring the DAG files to what the scenario files are now."""
-        wanted = {_file_name(name): _source(name, data) for name, data in _scenarios(scenarios_folder(settings()))}
         self._path.mkdir(parents=True, exist_ok=True)
         with self.lock():
-            _write(self._path, wanted)
+            _write(self._path, _dag_files(scenarios_folder(settings())))
 
 
-def _scenarios(folder: Path) -> list[tuple[str, bytes]]:
+def _dag_files(folder: Path) -> dict[str, str]:
+    """Return the text of each DAG file by its name."""
     if not folder.is_dir():
-        return []
-    files = sorted(path for path in folder.iterdir() if path.suffix == ENDING and path.is_file())
-    return [(path.name, _head_of(path)) for path in files]
+        return {}
+    wanted = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix == ENDING):
+        try:
+            if path.is_file():
+                wanted[_file_name(path.name)] = _source(path.name, _head_of(path))
+        except FileNotFoundError:
+            continue  # deleted just now
+        except OSError as error:
+            wanted[_file_name(path.name)] = _refusal(path.name, error)
+    return wanted
 
 
 def _head_of(path: Path) -> bytes:
@@ -71,14 +81,30 @@ def _head_of(path: Path) -> bytes:
 
 
 def _file_name(name: str) -> str:
-    """Return a name that is no other file's, whatever characters a scenario file's name has."""
+    """Return a name that is no other file's, whatever characters a scenario file's name has, and however many."""
     stem = name.removesuffix(ENDING)
-    return f"{stem}.py" if stem.isidentifier() else f"{name.encode().hex()}.py"
+    if re.fullmatch(SCENARIO_PATTERN, stem) and len(stem) <= MAX_SCENARIO_NAME:
+        return f"{stem}.py"
+    return f"_{hashlib.sha256(os.fsencode(name)).hexdigest()}.py"  # no scenario's name begins with "_"
+
+
+def _shown(name: str) -> str:
+    """Return a file's name as a text that can be written: Linux has names that are no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _source(name: str, data: bytes) -> str:
     lines = "".join(f"    {line!r}\n" for line in data.splitlines(keepends=True)) or "    b''\n"
-    return f"{_HEAD.format(name=ascii(name))}\nTEXT = (\n{lines})\ndag = scenario_dag({name!r}, TEXT)\n"
+    return (
+        f"{_HEAD}from evc.scenarios.dag import scenario_dag\n\n"
+        f"TEXT = (\n{lines})\ndag = scenario_dag({_shown(name)!a}, TEXT)\n"
+    )
+
+
+def _refusal(name: str, error: OSError) -> str:
+    """Return a DAG file that is an import error."""
+    said = f"{_shown(name)!a}, {f'can not be read: {error.strerror}'!a}, 'a file that Airflow may read'"
+    return f"{_HEAD}from evc.errors import InputError\n\nraise InputError({said})\n"
 
 
 def _write(folder: Path, wanted: Mapping[str, str]) -> None:
@@ -87,8 +113,8 @@ def _write(folder: Path, wanted: Mapping[str, str]) -> None:
             path.unlink(missing_ok=True)
     for name, source in wanted.items():
         path = folder / name
-        if path.is_file() and path.read_text() == source:
+        if path.is_file() and path.read_bytes() == source.encode():
             continue
         new = path.with_suffix(".new")
-        new.write_text(source)
+        new.write_bytes(source.encode())
         new.replace(path)
