@@ -126,6 +126,8 @@ def test_what_makes_sense_comes_back_from_the_database_as_it_was(more: str) -> N
         (LEAST + "schedul: x\n", "farm.yaml:5: schedul: unknown key, is schedule meant?; allowed: description, sched"),
         (LEAST + "schedule: every day\n", 'farm.yaml:5: schedule: "every day" does not fit; allowed: five fields'),
         (LEAST + 'schedule: "61 * * * *"\n', 'farm.yaml:5: schedule: "61 * * * *" does not fit; allowed: five'),
+        (LEAST + 'schedule: "0 0 30 2 *"\n', 'farm.yaml:5: schedule: "0 0 30 2 *" does not fit; allowed: five'),
+        (LEAST + 'schedule: "R 6 * * FRI"\n', 'farm.yaml:5: schedule: "R 6 * * FRI" does not fit; allowed: five'),
         (LEAST + "timezone: Asia/Suwon\n", 'farm.yaml:5: timezone: "Asia/Suwon" does not fit; allowed: a name of'),
         (LEAST + "timezone: ../../etc/passwd\n", 'farm.yaml:5: timezone: "../../etc/passwd" does not fit'),
         (LEAST.replace("smart_farm", "../farm"), 'farm.yaml:3: model.name: "../farm" does not fit; allowed: the name'),

@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -34,7 +34,7 @@ _WORDS = {
     TAG_PATTERN: "1 to 128 ASCII letters, digits, '_', '.' or '-', no '.' or '-' first; in quotes",
     DIGEST_PATTERN: "sha256: and 64 digits of 0-9 and a-f",
     NAME_PATTERN: "the name of a node: at most 63 letters, digits, '-', '_', '.'",
-    GROUP_PATTERN: "the name of a group of Ansible's inventory: letters, digits and '_', no digit first",
+    GROUP_PATTERN: "the name of a group of Ansible's inventory: letters, digits, '-' and '_', no digit or '-' first",
     LABEL_PATTERN: "the name of a label, as register_node takes it",
     VARIABLE_PATTERN: "1 to 128 ASCII letters, digits or '_', no digit first",
     LINE_PATTERN: "one line of at most 2000 printable characters",
@@ -66,8 +66,19 @@ def _check_waves(given: list[int | str]) -> list[int | str]:
     return given
 
 
+def _comes(cron: str) -> bool:
+    """Whether there is such a time, the same whoever asks: not 30 February, nor croniter's "R", a random one."""
+    if re.search(r"(?<![a-z])r(?![a-z])", cron, re.IGNORECASE):
+        return False
+    try:
+        croniter(cron, 0.0).get_next()
+    except CroniterBadDateError:
+        return False
+    return True
+
+
 def _check_schedule(text: str) -> str:
-    if text not in PRESETS and not (len(text.split()) == 5 and croniter.is_valid(text)):
+    if text not in PRESETS and not (len(text.split()) == 5 and croniter.is_valid(text) and _comes(text)):
         raise _complain(f"five fields of cron, '0 6 * * *', or one of {', '.join(PRESETS)}; or nothing: on demand")
     return text
 
