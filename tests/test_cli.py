@@ -416,7 +416,9 @@ def test_a_scenario_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str
     )
 
 
-def test_what_a_run_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_run_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = embedded_url(tmp_path)
     upgrade(open_engine(url))
     with open_engine(url).begin() as connection:
@@ -456,5 +458,8 @@ def test_what_a_run_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file.write_text("description: x\nmodel: {name: farm}\nbuild: {builder: b}\n")
     assert cli.main(["scenario", "plan", str(file), "--database", url]) == 0
     out = capsys.readouterr().out
+    monkeypatch.chdir(file.parent)
+    assert cli.main(["scenario", "plan", file.name, "--database", url]) == 0
+    assert capsys.readouterr().out == out
     assert "build: 2 files, 0.0 MB, sha256:" in out
     assert "\nimage: farm:3.0\n" in out

@@ -451,7 +451,7 @@ def _plan_scenario(arguments: argparse.Namespace) -> None:
     from evc.store.database import check_schema, reporting
 
     scenario = _read_scenario(arguments.file)
-    models = Path(arguments.models or arguments.file.parent.parent / "models")
+    models = Path(arguments.models or arguments.file.absolute().parent.parent / "models")
     engine = open_database(arguments.database)
     with reporting():
         check_schema(engine)
