@@ -47,6 +47,15 @@ def test_what_the_file_names_is_done_in_its_order(parts: tuple[str, ...], steps:
         assert after in made.get_task(before).get_flat_relative_ids()
 
 
+def test_it_is_a_success_where_every_task_that_is_not_of_one_node_is() -> None:
+    from evc.operators.finish_scenario import FinishScenarioOperator
+
+    finish = dag("collect: true\n", BUILD, ROLL_OUT, INFER, "identities: {}\n").get_task("finish")
+    assert isinstance(finish, FinishScenarioOperator)
+    plans = ["collect.plan", "rollout.plan", "inference.plan"]
+    assert set(finish.steps) == {"select", "collect.sweep", "build", "rollout.finish", "match_identities", *plans}
+
+
 def test_a_named_image_is_resolved_once() -> None:
     made = scenario_dag("farm.yaml", BASE.replace("farm}", 'farm, tag: "1.0"}').encode() + (ROLL_OUT + INFER).encode())
     assert made.get_task("image").upstream_task_ids == {"select"}

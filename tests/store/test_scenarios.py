@@ -71,6 +71,16 @@ def test_what_became_of_each_node(engine: Engine) -> None:
     assert is_good({}, [])
 
 
+def test_what_was_stopped_is_good_where_it_has_said_something(engine: Engine) -> None:
+    store_with_nodes(engine, 2)
+    add_run(engine, 1, "timeout", [0.5], lines=1)
+    add_run(engine, 2, "timeout", [])
+    with engine.connect() as connection:
+        found = node_outcomes(connection, KEY, "key")
+    assert found == {"n1": {"inference": "timeout"}, "n2": {"inference": "timeout without a line"}}
+    assert [is_good(found[name], ["inference"]) for name in ("n1", "n2")] == [True, False]
+
+
 def test_what_the_lines_of_a_kind_say(engine: Engine) -> None:
     store_with_nodes(engine, 3)
     add_run(engine, 1, "succeeded", [0.5, 0.1, 0.3, None])

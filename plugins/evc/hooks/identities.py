@@ -36,7 +36,7 @@ class IdentitiesHook:
         if run is None:
             raise RolloutFailed("nothing was begun: the log of select says why")
         node_ids = [node_id for name in run.nodes if (node_id := ids.get(name)) is not None]
-        order = Order(name_of(file), [scenario.model.name], node_ids, _rules(scenario.identities or IdentityStep()))
+        order = Order(name_of(file), [run.model], node_ids, _rules(scenario.identities or IdentityStep()))
         return match_identities(engine, order, self.log)
 
 

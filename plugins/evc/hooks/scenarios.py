@@ -42,10 +42,12 @@ class Begun:
     """What a run is given.
 
     :param key: DAG and id of its run
+    :param model: the file's, or the one that the run was given instead
     :param again: id of an earlier run of the DAG, of which only the nodes that did not get through are taken
     """
 
     key: str
+    model: str
     names: tuple[str, ...]
     groups: tuple[str, ...]
     again: str | None = None
@@ -58,7 +60,7 @@ class Ending:
     :param key: DAG and id of the run
     :param digest: of the image that the run took; None: what is deployed
     :param ts: when the run was due: of the events, so that a retry makes the same ones
-    :param broken: tasks before those of the nodes that did not succeed
+    :param broken: tasks that are not of one node and did not succeed
     """
 
     key: str
@@ -99,7 +101,7 @@ class ScenarioHook:
                     "run_id": given.key,
                     "scenario": name_of(file),
                     "content": content,
-                    "model": scenario.model.name,
+                    "model": given.model,
                     "nodes": self._choose(connection, scenario, given),
                 }
                 known = begin_scenario(connection, values, int(time.time()))
@@ -133,7 +135,7 @@ class ScenarioHook:
     def finish(self, file: str, content: str, ending: Ending) -> dict[str, int]:
         """Sum up, raise events, close the run.
 
-        :raises RolloutFailed: a node did not get through, or a step before the nodes failed
+        :raises RolloutFailed: a node or another step did not get through
         """
         scenario = read_scenario(file, content.encode())
         with self.engine.begin() as connection:
@@ -141,7 +143,7 @@ class ScenarioHook:
             if run is None:
                 raise RolloutFailed("nothing was begun: the log of select says why")
             nodes = [node for node in list_nodes(connection) if node.name in run.nodes]
-            events = self._judge(connection, scenario, nodes, ending)
+            events = self._judge(connection, scenario, run.model, nodes, ending)
             failed = self._failed(connection, run)
             counts = {"good": len(run.nodes) - len(failed), "failed": len(failed), "events": events}
             message = f"{counts['good']} of {len(run.nodes)} nodes got through, {events} events"
@@ -149,22 +151,23 @@ class ScenarioHook:
                 message += f"; did not succeed: {', '.join(ending.broken)}"
             status = FAILED if failed or ending.broken else SUCCEEDED
             end_scenario(connection, ending.key, status, message, ending.digest, int(time.time()))
-        self._sum_up(scenario, nodes, ending)
+        self._sum_up(scenario, run.model, nodes, ending)
         for name, why in failed.items():
             self.log.warning("%s: %s", name, why)
         if status == FAILED:
             again = quote(ending.key.partition(" ")[2])
-            raise RolloutFailed(f'{message}; the nodes that did not, once more: conf {{"again": {again}}}')
+            more = f'; the nodes that did not, once more: conf {{"again": {again}}}' if failed else ""
+            raise RolloutFailed(f"{message}{more}")
         self.log.info("%s", message)
         return counts
 
-    def _sum_up(self, scenario: Scenario, nodes: list[Node], ending: Ending) -> None:
+    def _sum_up(self, scenario: Scenario, model: str, nodes: list[Node], ending: Ending) -> None:
         if not scenario.inference:
             return
         with self.engine.connect() as connection:
             key = inference_key(ending.key)
             for kind in scenario.results or result_kinds(connection, key):
-                found = result_summaries(connection, scenario.model.name, kind, run_id=key)
+                found = result_summaries(connection, model, kind, run_id=key)
                 for node in nodes:
                     summary = found.get(node.id or 0, _NONE)
                     value = "" if summary.mean is None else f", mean {summary.mean:.4g}, last {summary.last:.4g}"
@@ -183,11 +186,11 @@ class ScenarioHook:
 
     # -- results -----------------------------------------------------------------------------------------------------
 
-    def _judge(self, connection: Connection, scenario: Scenario, nodes: list[Node], ending: Ending) -> int:
+    def _judge(self, connection: Connection, scenario: Scenario, model: str, nodes: list[Node], ending: Ending) -> int:
         told: dict[int, list[tuple[str, str]]] = {}
         names = {node.id: node.name for node in nodes if node.id is not None}
         for rule in scenario.events:
-            for node_id, line in self._lines(connection, scenario.model.name, rule, names, ending):
+            for node_id, line in self._lines(connection, model, rule, names, ending):
                 told.setdefault(node_id, []).append((rule.severity, line))
         for node_id, lines in told.items():
             severity = max((severity for severity, _ in lines), key=SEVERITIES.index)

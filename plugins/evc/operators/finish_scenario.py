@@ -11,17 +11,17 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from evc.operators.dag_runs import rollout_key
 from evc.operators.refusal import one_line
 
-_GOOD = frozenset({"success", "skipped"})
+_GOOD = frozenset({"success", "skipped", "upstream_failed"})  # of the last: what failed before it is named
 
 
 class FinishScenarioOperator(BaseOperator):
     """Sums up the results, raises the events of the scenario's thresholds, and closes the run.
 
-    Fails where a node or a step before the nodes did not get through: a run is a success only where all of it is.
+    Fails where a node or one of ``steps`` did not get through: a run is a success only where all of it is.
 
     :param file: name of the scenario file
     :param content: what it holds
-    :param steps: ids of the tasks before those of the nodes, without whose success nothing is good
+    :param steps: ids of the tasks that are not of one node, without whose success nothing is good
     :param digest_of: id and XCom key of the task that says which image the run took; None: what is deployed
     """
 

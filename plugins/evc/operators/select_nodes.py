@@ -14,7 +14,7 @@ from evc.operators.refusal import one_line
 class SelectNodesOperator(BaseOperator):
     """Returns the names of the nodes that the run takes, and stores them with the scenario file as it is now.
 
-    Reads ``nodes``, ``groups`` and ``again`` from the run's params.
+    Reads ``model``, ``nodes``, ``groups`` and ``again`` from the run's params.
 
     :param file: name of the scenario file
     :param content: what it holds
@@ -34,5 +34,5 @@ class SelectNodesOperator(BaseOperator):
         with one_line():
             params = params_of(context)
             nodes, groups = tuple(params["nodes"] or ()), tuple(params["groups"] or ())
-            given = Begun(rollout_key(context), nodes, groups, params["again"] or None)
+            given = Begun(rollout_key(context), params["model"], nodes, groups, params["again"] or None)
             return ScenarioHook(self.log).begin(self.file, self.content, given)

@@ -133,7 +133,7 @@ class _Steps:
             plan = PlanSweepsOperator(task_id="plan", nodes=self.select.output)  # type: ignore[arg-type]
             sweep = SweepNodesOperator.partial(task_id="sweep").expand_kwargs(plan.output)
         self._then(plan, sweep)
-        self.needed.append(sweep.task_id)
+        self.needed += [plan.task_id, sweep.task_id]
 
     def _build(self) -> None:
         build = BuildModelOperator(task_id="build", multiple_outputs=True)
@@ -151,6 +151,8 @@ class _Steps:
         with TaskGroup("rollout"):
             plan, finish = roll_out(self.select.output, self.digest)
         self._then(plan, finish)
+        # of a run that is cleared after its end the nodes' rows are still those of the first time
+        self.needed += [plan.task_id, finish.task_id]
 
     def _infer(self) -> None:
         with TaskGroup("inference"):
@@ -165,3 +167,4 @@ class _Steps:
                 task_id="infer", map_index_template="{{ task.node }}", retries=4
             ).expand_kwargs(plan.output)
         self._then(plan, infer)
+        self.needed.append(plan.task_id)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from evc.fleet.thresholds import Summary
 from evc.fleet.waves import SUCCEEDED
@@ -76,8 +76,9 @@ def node_outcomes(connection: Connection, rollout_key: str, inference_key: str) 
         .join(rollouts, rollouts.c.id == rollout_nodes.c.rollout_id)
         .where(rollouts.c.run_id == rollout_key)
     )
+    without_a_line = (inference_runs.c.status == "timeout") & (inference_runs.c.lines == 0)
     ran = (
-        select(nodes.c.name, inference_runs.c.status)
+        select(nodes.c.name, case((without_a_line, "timeout without a line"), else_=inference_runs.c.status))
         .join(inference_runs, inference_runs.c.node_id == nodes.c.id)
         .where(inference_runs.c.run_id == inference_key)
     )
@@ -88,7 +89,10 @@ def node_outcomes(connection: Connection, rollout_key: str, inference_key: str) 
 
 
 def is_good(outcome: Mapping[str, str], steps: Collection[str]) -> bool:
-    """Whether a node did all ``steps``; what was stopped at its time-out has done its work as far as it came."""
+    """Whether a node did all ``steps``; what was stopped at its time-out has done its work as far as it came.
+
+    As for the node's task: without a line it has done nothing.
+    """
     return all(outcome.get(step) in {SUCCEEDED, "timeout"} for step in steps)
 
 

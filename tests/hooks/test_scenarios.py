@@ -1,0 +1,81 @@
+"""Runs of scenarios: what they take, and how they end."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from sqlalchemy import Engine, insert, select
+
+from evc.errors import InputError, RolloutFailed
+from evc.hooks.scenarios import Begun, Ending, ScenarioHook, inference_key
+from evc.store.scenarios import find_scenario_run
+from evc.store.tables import inference_results, inference_runs, node_events, nodes
+from tests.store.batches import TS, store_with_nodes
+
+KEY = "scenario_farm manual__1"
+DIGEST = f"sha256:{'a' * 64}"
+CONTENT = """\
+description: Looks at pictures
+model: {name: farm}
+inference: {}
+events:
+  - {kind: cover, statistic: count, below: 1}
+"""
+
+
+@pytest.fixture
+def hook(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> ScenarioHook:
+    monkeypatch.setattr("evc.hooks.scenarios.checked_engine", lambda: engine)
+    store_with_nodes(engine, 2)
+    return ScenarioHook(logging.getLogger())
+
+
+def ran(engine: Engine, node_id: int, model: str, status: str = "succeeded") -> None:
+    """Store what the model said on a node."""
+    row = {"run_id": inference_key(KEY), "node_id": node_id, "model": model, "digest": DIGEST, "started_ts": TS}
+    with engine.begin() as connection:
+        made = connection.execute(insert(inference_runs).values({**row, "mode": "once", "status": status, "lines": 1}))
+        (run_id,) = made.inserted_primary_key or (0,)
+        line = {"run_id": run_id, "seq": 0, "ts": TS, "node_id": node_id, "model": model, "digest": DIGEST}
+        connection.execute(insert(inference_results).values({**line, "kind": "cover", "value": 0.5}))
+
+
+def test_a_run_that_was_given_another_model_is_judged_by_what_that_said(engine: Engine, hook: ScenarioHook) -> None:
+    assert hook.begin("farm.yaml", CONTENT, Begun(KEY, "other", (), ())) == ["n1", "n2"]
+    ran(engine, 1, "other")
+    ran(engine, 2, "other")
+    assert hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS)) == {"good": 2, "failed": 0, "events": 0}
+    with engine.connect() as connection:
+        run = find_scenario_run(connection, KEY)
+        assert run
+        assert (run.model, run.status) == ("other", "succeeded")
+        assert connection.execute(select(node_events)).all() == []
+
+
+def test_where_all_nodes_got_through_but_a_task_did_not_there_is_nothing_to_do_again(
+    engine: Engine, hook: ScenarioHook
+) -> None:
+    hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
+    ran(engine, 1, "farm")
+    ran(engine, 2, "farm")
+    with pytest.raises(RolloutFailed, match=r"2 of 2 nodes got through, 0 events; did not succeed: rollout.plan$"):
+        hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS, ("rollout.plan",)))
+    with pytest.raises(InputError, match="every node got through"):
+        hook.begin("farm.yaml", CONTENT, Begun("scenario_farm manual__2", "farm", (), (), "manual__1"))
+
+
+def test_again_takes_those_that_did_not_get_through_and_are_still_registered(
+    engine: Engine, hook: ScenarioHook
+) -> None:
+    hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
+    ran(engine, 1, "farm", "failed")
+    with pytest.raises(RolloutFailed, match=r'0 of 2 nodes got through, 1 events; .*conf {"again": "manual__1"}$'):
+        hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS))
+    with engine.begin() as connection:
+        connection.execute(nodes.update().where(nodes.c.name == "n2").values(removed_ts=TS))
+    again = Begun("scenario_farm manual__2", "farm", (), (), "manual__1")
+    assert hook.begin("farm.yaml", CONTENT, again) == ["n1"]
+    other = Begun("scenario_other manual__2", "farm", (), (), "manual__1")
+    with pytest.raises(InputError, match="no ended run of scenario_other"):
+        hook.begin("other.yaml", CONTENT, other)
