@@ -156,7 +156,7 @@ def test_a_killed_task_is_retried_and_goes_on_with_the_remaining_sweeps(demo: De
             return int(connection.execute(select(func.count()).where(sweeps.c.run_id == run_id)).scalar_one())
 
     run_id = api.trigger("collect_telemetry", {"groups": ["demo"], "sweeps": 2})
-    _wait(lambda: swept(run_id) == 1, 60)
+    _wait(lambda: swept(run_id) == 1, 180)
     killed = _running_tasks(demo)
     assert killed
     for process in killed:
@@ -186,7 +186,7 @@ def test_a_run_is_triggered_on_the_console_with_conf(demo: Demo) -> None:
         with engine.connect() as connection:
             return [row["name"] for row in node_rows(connection)]
 
-    _wait(lambda: names() == NAMES[1:], 60)
+    _wait(lambda: names() == NAMES[1:], 180)
     assert "\ndemo-1 " not in demo.state.hosts_ini.read_text()
     refused = subprocess.run(
         [*trigger, "--conf", '{"name": ";rm -rf /"}'], capture_output=True, text=True, timeout=120, check=False
