@@ -44,7 +44,7 @@ class Rules:
     :raises InputError: out of range
     """
 
-    similarity_min: float = 0.86
+    similarity_min: float = 0.9
     speed_m_per_s: float = 3.0
     reach_m: float = 30.0
     forget_s: float = 12 * 3600.0

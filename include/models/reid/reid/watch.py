@@ -44,23 +44,26 @@ class Watcher:
         tracks = self._tracker.follow(found, self._looked)
         self._looked += 1
         known = [track for track in tracks if track.hits >= self._settings.hits_min]
-        light = light_of(picture)
+        light = light_of(picture) if any(map(self._is_due, known)) else None
         return [self._said(track, picture, light) for track in known]
 
-    def _said(self, track: Track, picture: Picture, light: Light) -> dict[str, Any]:
+    def _said(self, track: Track, picture: Picture, light: Light | None) -> dict[str, Any]:
         left, top, right, bottom = (round(float(value), 1) for value in track.box)
         said: dict[str, Any] = {
             "label": f"{self._prefix}{track.number}",
             "score": round(track.score, 3),
             "box": [left, top, round(right - left, 1), round(bottom - top, 1)],
         }
-        if (track.hits - self._settings.hits_min) % self._settings.describe_every == 0:
+        if light is not None and self._is_due(track):
             person = cut(picture, track.box)
             vector = self._describer.describe(person, light)
             said |= {"embedding": encode(vector), "describer": self._describer.name}
             if self._settings.crops:
                 said["crop"] = small_jpeg(person)
         return said
+
+    def _is_due(self, track: Track) -> bool:
+        return (track.hits - self._settings.hits_min) % self._settings.describe_every == 0
 
 
 def cut(picture: Picture, box: NDArray[np.float32]) -> Picture:
