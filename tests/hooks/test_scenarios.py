@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, insert, select
 
 from evc.errors import InputError, RolloutFailed
-from evc.hooks.scenarios import Begun, Ending, ScenarioHook, inference_key
+from evc.hooks.scenarios import Begun, Ending, ScenarioHook, inference_key, still_registered
 from evc.store.scenarios import find_scenario_run
 from evc.store.tables import inference_results, inference_runs, node_events, nodes
 from tests.store.batches import TS, store_with_nodes
@@ -51,6 +51,27 @@ def test_a_run_that_was_given_another_model_is_judged_by_what_that_said(engine: 
         assert run
         assert (run.model, run.status) == ("other", "succeeded")
         assert connection.execute(select(node_events)).all() == []
+
+
+def test_scenarios_that_are_due_at_the_same_time_each_raise_their_event_once(
+    engine: Engine, hook: ScenarioHook
+) -> None:
+    keys = [KEY, KEY.replace("farm", "yard")]
+    for key in keys:
+        hook.begin("farm.yaml", CONTENT, Begun(key, "farm", ("n1",), ()))
+    for key in (*keys, *keys):  # each once more: its finish was killed at its very end
+        with pytest.raises(RolloutFailed, match="1 events"):
+            hook.finish("farm.yaml", CONTENT, Ending(key, None, TS))
+    with engine.connect() as connection:
+        assert connection.execute(select(node_events.c.ts).order_by("ts")).scalars().all() == [TS, TS + 1]
+
+
+def test_a_node_that_was_removed_meanwhile_is_not_the_end_for_the_others(engine: Engine, hook: ScenarioHook) -> None:
+    with engine.begin() as connection:
+        connection.execute(nodes.update().where(nodes.c.name == "n2").values(removed_ts=TS))
+    assert still_registered(["n1", "n2"], hook.log) == ["n1"]
+    with pytest.raises(InputError, match="none of the run's is registered any more"):  # nothing would mean all
+        still_registered(["n2"], hook.log)
 
 
 def test_where_all_nodes_got_through_but_a_task_did_not_there_is_nothing_to_do_again(

@@ -69,6 +69,8 @@ def test_the_params_are_those_of_the_hand_triggered_dags_with_what_the_file_says
         "waves": ["100%"], "if_busy": "refuse", "success_threshold": 90.0, "input": "/srv/pictures", "limit": 5,
     }  # fmt: skip
     assert {key: params[key] for key in said} == said
+    assert "digest" not in params  # the build makes it
+    assert "digest" in dag(INFER).params
 
 
 def test_it_runs_when_the_file_says_in_its_time_zone() -> None:

@@ -143,7 +143,7 @@ class ScenarioHook:
             if run is None:
                 raise RolloutFailed("nothing was begun: the log of select says why")
             nodes = [node for node in list_nodes(connection) if node.name in run.nodes]
-            events = self._judge(connection, scenario, run.model, nodes, ending)
+            events = self._judge(connection, scenario, run, nodes, ending)
             failed = self._failed(connection, run)
             counts = {"good": len(run.nodes) - len(failed), "failed": len(failed), "events": events}
             message = f"{counts['good']} of {len(run.nodes)} nodes got through, {events} events"
@@ -186,17 +186,22 @@ class ScenarioHook:
 
     # -- results -----------------------------------------------------------------------------------------------------
 
-    def _judge(self, connection: Connection, scenario: Scenario, model: str, nodes: list[Node], ending: Ending) -> int:
+    def _judge(
+        self, connection: Connection, scenario: Scenario, run: ScenarioRun, nodes: list[Node], ending: Ending
+    ) -> int:
         told: dict[int, list[tuple[str, str]]] = {}
         names = {node.id: node.name for node in nodes if node.id is not None}
         for rule in scenario.events:
-            for node_id, line in self._lines(connection, model, rule, names, ending):
+            for node_id, line in self._lines(connection, run.model, rule, names, ending):
                 told.setdefault(node_id, []).append((rule.severity, line))
         for node_id, lines in told.items():
             severity = max((severity for severity, _ in lines), key=SEVERITIES.index)
             message = "; ".join(line for _, line in lines)
             self.log.warning("%s: %s", names[node_id], message)
-            record_event(connection, node_id, EVENT, severity, message, ending.ts)
+            ts = ending.ts
+            # at a run's first end what is there is of another scenario, due at the same time; later it may be its own
+            while not record_event(connection, node_id, EVENT, severity, message, ts) and run.finished_ts is None:
+                ts += 1
         return len(told)
 
     def _lines(
@@ -217,6 +222,21 @@ class ScenarioHook:
             line = crossed(rule, now.get(node_id, _NONE), before.get(node_id, _NONE))
             if line:
                 yield node_id, line
+
+
+def still_registered(names: Iterable[str], log: Log) -> list[str]:
+    """Return which of a run's nodes are still there: one that was removed meanwhile is not the end for the others.
+
+    :raises InputError: none is
+    """
+    names = sorted(names)
+    with checked_engine().connect() as connection:
+        known = {node.name for node in list_nodes(connection)}
+    if gone := [name for name in names if name not in known]:
+        log.warning("removed since the run began: %s", ", ".join(gone))
+    if len(gone) == len(names):
+        raise InputError("nodes", "none of the run's is registered any more", "names of registered nodes")
+    return [name for name in names if name in known]
 
 
 def inference_key(key: str) -> str:

@@ -34,11 +34,12 @@ class PlanInferenceOperator(BaseOperator):
         :raises AirflowFailException: unknown model, node, group, tag or digest; not deployed; an input it does not take
         """
         from evc.hooks.inference import InferenceHook
+        from evc.hooks.scenarios import still_registered
 
         with one_line():
             params = params_of(context)
             if self.nodes is not None:
-                params |= {"nodes": self.nodes, "groups": []}
+                params |= {"nodes": still_registered(self.nodes, self.log), "groups": []}
             if self.digest is not None:
                 params |= {"tag": None, "digest": self.digest}
             plan = InferenceHook(self.log).plan(wanted_of(params))

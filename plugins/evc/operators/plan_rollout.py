@@ -40,11 +40,12 @@ class PlanRolloutOperator(BaseOperator):
             make no sense, another roll-out of the model
         """
         from evc.hooks.rollouts import Busy, RolloutHook
+        from evc.hooks.scenarios import still_registered
 
         with one_line():
             params = params_of(context)
             if self.nodes is not None:
-                params |= {"nodes": self.nodes, "groups": []}
+                params |= {"nodes": still_registered(self.nodes, self.log), "groups": []}
             if self.digest is not None:
                 params |= {"tag": None, "digest": self.digest}
             planned = RolloutHook(self.log).plan(rollout_key(context), params, is_over)

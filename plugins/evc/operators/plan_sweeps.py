@@ -31,10 +31,11 @@ class PlanSweepsOperator(BaseOperator):
         :raises AirflowFailException: a node or group that does not exist
         """
         from evc.hooks.fleet import FleetHook
+        from evc.hooks.scenarios import still_registered
 
         with one_line():
             params = params_of(context)
-            nodes = (params["nodes"] or []) if self.nodes is None else self.nodes
+            nodes = (params["nodes"] or []) if self.nodes is None else still_registered(self.nodes, self.log)
             groups = (params["groups"] or []) if self.nodes is None else []
             plan = FleetHook(self.log).plan(nodes, groups)
         if not plan.shards:

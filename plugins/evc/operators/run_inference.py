@@ -68,7 +68,7 @@ def wanted_of(params: Mapping[str, Any]) -> Wanted:
     return Wanted(
         model=params["model"],
         tag=params["tag"] or None,
-        digest=params["digest"] or None,
+        digest=params.get("digest") or None,
         nodes=tuple(params["nodes"] or ()),
         groups=tuple(params["groups"] or ()),
         given=params["input"] or None,

@@ -75,6 +75,8 @@ def _params(scenario: Scenario) -> dict[str, Param]:
         if step:
             known = {**known, **params}
             said |= step.model_dump(mode="json")
+    if scenario.build:
+        known.pop("digest", None)  # the build makes it: one that is given would be passed over without a word
     if scenario.collect:
         known["sweeps"] = Param(1, type="integer", minimum=1, maximum=100, title="Sweeps")
     return {key: _with_default(param, said[key]) if key in said else param for key, param in known.items()}

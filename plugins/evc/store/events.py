@@ -12,8 +12,10 @@ from evc.store.tables import node_events, nodes
 SEVERITIES = ("info", "warning", "error")
 
 
-def record_event(connection: Connection, node_id: int, kind: str, severity: str, message: str, ts: int) -> None:
-    """Record an event. A second one of the same kind, node and second is the same event: the first stays.
+def record_event(connection: Connection, node_id: int, kind: str, severity: str, message: str, ts: int) -> bool:
+    """Record an event; returns whether it is new.
+
+    A second one of the same kind, node and second is the same event: the first stays.
 
     :param kind: a word such as ``down`` or ``host_key_changed``
     :param severity: one of :data:`SEVERITIES`
@@ -22,7 +24,8 @@ def record_event(connection: Connection, node_id: int, kind: str, severity: str,
     if severity not in SEVERITIES:
         raise ValueError(f"severity {severity!r} is none of {', '.join(SEVERITIES)}")
     values = {"ts": ts, "node_id": node_id, "kind": kind, "severity": severity, "message": message}
-    connection.execute(insert_into(connection, node_events).values(values).on_conflict_do_nothing())
+    made = connection.execute(insert_into(connection, node_events).values(values).on_conflict_do_nothing())
+    return made.rowcount != 0
 
 
 def event_rows(
