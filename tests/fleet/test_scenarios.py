@@ -138,6 +138,10 @@ def test_what_makes_sense_comes_back_from_the_database_as_it_was(more: str) -> N
             'farm.yaml:7: rollout.waves: waves[2]: "20%" is not more than the one before it',
         ),
         (LEAST + "nodes: {names: [a, a]}\n", 'farm.yaml:5: nodes.names: names "a" twice; allowed: each once'),
+        (
+            LEAST.replace("inference: {}", "collect: true") + "events: [{kind: c, statistic: count, below: 1}]\n",
+            "farm.yaml:1: has an event over this run, which runs no model; allowed: inference, or a window",
+        ),
         (LEAST + "events:\n  - {kind: cover}\n", "farm.yaml:6: events[0]: has no threshold, or more than one"),
         (LEAST + "events:\n  - {kind: cover, falls_by: 2}\n", "farm.yaml:6: events[0]: falls_by has nothing to fall"),
         (LEAST + "events:\n  - {kind: c, above: 1, below: 2}\n", "farm.yaml:6: events[0]: has no threshold, or more"),

@@ -262,6 +262,8 @@ class Scenario(_Part):
             raise _complain("a tag, or nothing", "has a build and model.digest: a build makes its own digest")
         if self.rollout and not (self.build or self.model.tag or self.model.digest):
             raise _complain("build, model.tag or model.digest", "has a rollout, but no image to roll out")
+        if not self.inference and any(rule.window is None for rule in self.events):
+            raise _complain("inference, or a window such as 24h", "has an event over this run, which runs no model")
         return self
 
 
