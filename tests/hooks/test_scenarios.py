@@ -31,9 +31,9 @@ def hook(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> ScenarioHook:
     return ScenarioHook(logging.getLogger())
 
 
-def ran(engine: Engine, node_id: int, model: str, status: str = "succeeded") -> None:
+def ran(engine: Engine, node_id: int, model: str, status: str = "succeeded", key: str = KEY) -> None:
     """Store what the model said on a node."""
-    row = {"run_id": inference_key(KEY), "node_id": node_id, "model": model, "digest": DIGEST, "started_ts": TS}
+    row = {"run_id": inference_key(key), "node_id": node_id, "model": model, "digest": DIGEST, "started_ts": TS}
     with engine.begin() as connection:
         made = connection.execute(insert(inference_runs).values({**row, "mode": "once", "status": status, "lines": 1}))
         (run_id,) = made.inserted_primary_key or (0,)
@@ -57,13 +57,23 @@ def test_scenarios_that_are_due_at_the_same_time_each_raise_their_event_once(
     engine: Engine, hook: ScenarioHook
 ) -> None:
     keys = [KEY, KEY.replace("farm", "yard")]
+    content = CONTENT.replace("below: 1", "above: 0")
     for key in keys:
-        hook.begin("farm.yaml", CONTENT, Begun(key, "farm", ("n1",), ()))
+        hook.begin("farm.yaml", content, Begun(key, "farm", ("n1",), ()))
+        ran(engine, 1, "farm", key=key)
     for key in (*keys, *keys):  # each once more: its finish was killed at its very end
-        with pytest.raises(RolloutFailed, match="1 events"):
-            hook.finish("farm.yaml", CONTENT, Ending(key, None, TS))
+        assert hook.finish("farm.yaml", content, Ending(key, None, TS))["events"] == 1
     with engine.connect() as connection:
         assert connection.execute(select(node_events.c.ts).order_by("ts")).scalars().all() == [TS, TS + 1]
+
+
+def test_where_the_model_did_not_run_there_is_no_event_of_what_it_did_not_say(
+    engine: Engine, hook: ScenarioHook
+) -> None:
+    hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
+    ran(engine, 2, "farm", status="failed")
+    with pytest.raises(RolloutFailed, match="0 of 2 nodes got through, 0 events"):
+        hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS))
 
 
 def test_a_node_that_was_removed_meanwhile_is_not_the_end_for_the_others(engine: Engine, hook: ScenarioHook) -> None:
@@ -91,7 +101,7 @@ def test_again_takes_those_that_did_not_get_through_and_are_still_registered(
 ) -> None:
     hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
     ran(engine, 1, "farm", "failed")
-    with pytest.raises(RolloutFailed, match=r'0 of 2 nodes got through, 1 events; .*conf {"again": "manual__1"}$'):
+    with pytest.raises(RolloutFailed, match=r'0 of 2 nodes got through, 0 events; .*conf {"again": "manual__1"}$'):
         hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS))
     with engine.begin() as connection:
         connection.execute(nodes.update().where(nodes.c.name == "n2").values(removed_ts=TS))

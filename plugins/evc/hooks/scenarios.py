@@ -191,8 +191,12 @@ class ScenarioHook:
     ) -> int:
         told: dict[int, list[tuple[str, str]]] = {}
         names = {node.id: node.name for node in nodes if node.id is not None}
+        outcomes = node_outcomes(connection, run.run_id, inference_key(run.run_id))
+        # where the model did not run, this run says nothing of a node, not even that there was nothing to see
+        ran = {it: name for it, name in names.items() if is_good(outcomes.get(name, {}), ["inference"])}
         for rule in scenario.events:
-            for node_id, line in self._lines(connection, run.model, rule, names, ending):
+            judged = names if rule.window else ran
+            for node_id, line in self._lines(connection, run.model, rule, judged, ending):
                 told.setdefault(node_id, []).append((rule.severity, line))
         for node_id, lines in told.items():
             severity = max((severity for severity, _ in lines), key=SEVERITIES.index)

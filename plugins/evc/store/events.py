@@ -24,8 +24,8 @@ def record_event(connection: Connection, node_id: int, kind: str, severity: str,
     if severity not in SEVERITIES:
         raise ValueError(f"severity {severity!r} is none of {', '.join(SEVERITIES)}")
     values = {"ts": ts, "node_id": node_id, "kind": kind, "severity": severity, "message": message}
-    made = connection.execute(insert_into(connection, node_events).values(values).on_conflict_do_nothing())
-    return made.rowcount != 0
+    made = insert_into(connection, node_events).values(values).on_conflict_do_nothing().returning(node_events.c.ts)
+    return connection.execute(made).first() is not None
 
 
 def event_rows(
