@@ -156,7 +156,7 @@ def test_sqlite_disk_full(sqlite_engine: Engine, tmp_path: Path) -> None:
     sqlite_engine.dispose()
     disk = tmp_path / "disk"
     disk.mkdir()
-    with small_disk(disk, 500_000) as limit:
+    with small_disk(disk, 1_000_000) as limit:
         shutil.copy(str(sqlite_engine.url.database), disk / "metrics.db")
         engine = open_engine(embedded_url(disk))
         said = "no space is left" if limit.startswith("No space") else "its disk failed or is full"
