@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -69,7 +68,7 @@ def _model(module: str) -> Any:
 
 def _watch(part: slice, quick: bool, *, other_light: bool) -> tuple[list[Seen], float]:
     """Return what the model sees in a part of the video, an embedding for each sighting, and frames a second."""
-    settings = _model("settings").Settings(describe_every=1, detector=Path("people.onnx"))
+    settings = _model("settings").Settings(describe_every=1, detector="hog")
     watcher = _model("watch").Watcher(settings)
     seen: list[Seen] = []
     spent_s, count = 0.0, 0

@@ -283,5 +283,6 @@ def test_processes_write_the_same_rows_at_once(engine: Engine, processes: Execut
 
 def test_every_table_that_a_sweep_fills_is_written() -> None:
     by_others = {"nodes", "geocodes", "models", "builds", "registry_images", "assignments"}
-    by_others |= {"rollouts", "rollout_nodes", "inference_runs", "inference_results"}
+    by_others |= {"rollouts", "rollout_nodes", "inference_runs", "inference_results", "scenario_runs"}
+    by_others |= {"identities", "identity_galleries", "identity_cursors", "identity_visits"}
     assert set(TABLES) == set(metadata.tables) - by_others

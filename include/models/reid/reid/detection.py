@@ -1,4 +1,6 @@
-"""People in a picture, by a network in an ONNX file that OpenCV runs.
+"""People in a picture: by the detector that is in OpenCV, or by a network in an ONNX file that OpenCV runs.
+
+What a network takes and answers:
 
 **In:** ``1 x 3 x height x width``, RGB, 0 to 1. ``corners`` squeezes the picture to that size; the YOLO layouts keep
 its shape and leave the rest grey, on the right or below.
@@ -16,12 +18,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+HOG = "hog"
+HOG_SCALE, HOG_SIDE_MAX = 1.5, 1600
 OVERLAP_MAX = 0.45
 INSIDE_MAX = 0.7
 """A box of which so much lies inside a better one is a part of the same person."""
@@ -80,8 +84,56 @@ def run_network(network: Any, given: NDArray[np.float32], name: str) -> NDArray[
     return answer
 
 
-class Detector:
-    """Finds people.
+class Detector(Protocol):
+    """Finds people."""
+
+    def detect(self, picture: Picture) -> Found:
+        """Return the people in a picture. :raises NetworkError: the detector can't be used"""
+
+
+def open_detector(name: str, layout: str, size: tuple[int, int], score_min: float) -> Detector:
+    """Return the detector that ``name`` means: ``hog``, or an ONNX file. :raises NetworkError: it can't be used"""
+    return Hog(score_min) if name == HOG else Network(Path(name), layout, size, score_min)
+
+
+class Hog:
+    """Histograms of oriented gradients and a linear SVM, trained on the INRIA person set; both are in OpenCV.
+
+    Source: Dalal and Triggs, CVPR 2005; ``cv2.HOGDescriptor_getDefaultPeopleDetector``.
+
+    :param score_min: what is less sure is no person; a score is the SVM's margin through the logistic function
+    """
+
+    def __init__(self, score_min: float) -> None:
+        self._hog = cv2.HOGDescriptor()
+        self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
+        self._score_min = score_min
+
+    def detect(self, picture: Picture) -> Found:
+        """Return the people in a picture; who is smaller than about 85 points is not found."""
+        height, width = picture.shape[:2]
+        # its window is 64 x 128; twice the size, so that people of half of it are found
+        factor = min(HOG_SCALE, HOG_SIDE_MAX / max(height, width))
+        shape = (round(width * factor), round(height * factor))
+        if min(shape[0] / 64, shape[1] / 128) < 1:
+            return Found(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+        large = cv2.resize(picture, shape, interpolation=cv2.INTER_LINEAR)
+        found, weights = self._hog.detectMultiScale(large, winStride=(8, 8), padding=(8, 8), scale=1.1)
+        if not len(found):
+            return Found(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+        boxes = np.asarray(found, np.float32) / factor
+        boxes[:, 2:] += boxes[:, :2]
+        # the window holds a margin around a person, a sixth at each side
+        margin = (boxes[:, 2:] - boxes[:, :2]) * np.array([0.15, 0.08], np.float32)
+        boxes[:, :2] += margin
+        boxes[:, 2:] -= margin
+        scores = 1 / (1 + np.exp(-2 * np.asarray(weights, np.float32).ravel()))
+        sure = scores >= self._score_min
+        return _best(_inside(boxes[sure], picture), scores[sure].astype(np.float32))
+
+
+class Network:
+    """Finds people by a network of one's own.
 
     :param path: an ONNX file
     :param layout: of its output: ``corners``, ``yolov5``, ``yolov8``

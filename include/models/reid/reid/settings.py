@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 LAYOUTS = ("corners", "yolov5", "yolov8")
@@ -23,7 +22,7 @@ class Settings:
     :param input, input_kind: ``EVC_INPUT`` and ``EVC_INPUT_KIND``; None where it is not told
     :param limit: frames at most
     :param is_continuous: whether a source that ends is opened anew, for ever
-    :param detector: an ONNX file; its output is read as ``layout`` says
+    :param detector: ``hog``, or an ONNX file whose output is read as ``layout`` says
     :param describer: ``stripes``, or an ONNX file
     :param detector_size, describer_size: width and height of their networks' input
     :param describe_every: an embedding at every so-manieth sighting of a track, the first included
@@ -39,7 +38,7 @@ class Settings:
     input_kind: str | None = None
     limit: int = sys.maxsize
     is_continuous: bool = False
-    detector: Path = Path("people.onnx")
+    detector: str = "hog"
     layout: str = "corners"
     detector_size: tuple[int, int] = (300, 300)
     score_min: float = 0.5
@@ -62,7 +61,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         input_kind=environment.get("EVC_INPUT_KIND") or None,
         limit=told.whole("EVC_LIMIT", sys.maxsize, 1),
         is_continuous=environment.get("EVC_MODE") == "continuous",
-        detector=Path(environment.get("DETECTOR") or "people.onnx"),
+        detector=environment.get("DETECTOR") or "hog",
         layout=told.word("DETECTOR_LAYOUT", LAYOUTS),
         detector_size=told.size("DETECTOR_SIZE", (300, 300)),
         score_min=told.number("SCORE_MIN", 0.5, 0.01, 0.99),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.description import Describer, Light, encode, light_of, open_describer
-from reid.detection import Detector, Picture
+from reid.detection import Picture, open_detector
 from reid.frames import Frame, SourceError, kind_of, open_frames
 from reid.lines import Say
 from reid.settings import Settings
@@ -33,7 +33,7 @@ class Watcher:
         self._settings = settings
         self._prefix = prefix
         low = settings.score_min * GOES_ON_FROM
-        self._detector = Detector(settings.detector, settings.layout, settings.detector_size, low)
+        self._detector = open_detector(settings.detector, settings.layout, settings.detector_size, low)
         self._tracker = Tracker(settings.score_min, settings.missed_frames_max)
         self._describer: Describer = open_describer(settings.describer, settings.describer_size)
         self._looked = 0

@@ -9,7 +9,7 @@ import pytest
 
 from reid import watch
 from reid.description import Stripes, light_of, open_describer, unit
-from reid.detection import Detector, NetworkError, overlaps
+from reid.detection import Hog, NetworkError, overlaps
 from tests.include.models.reid.conftest import Picture, constant_network, mean_colour_network
 
 # somebody in the first frame: left, top, right, bottom
@@ -22,7 +22,7 @@ def cut(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
 
 
 def test_people_are_most_alike_to_themselves_a_moment_later(pictures: list[Picture]) -> None:
-    detector, describer = Detector(Path("people.onnx"), "corners", (300, 300), 0.4), Stripes()
+    detector, describer = Hog(0.4), Stripes()
     found = [detector.detect(picture).boxes for picture in (pictures[0], pictures[3])]
     looks = [
         np.stack([describer.describe(watch.cut(picture, box), light_of(picture)) for box in boxes])

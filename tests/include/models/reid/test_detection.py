@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from reid.detection import Detector, NetworkError, overlaps, read_answer
+from reid.detection import Hog, Network, NetworkError, overlaps, read_answer
 from tests.include.models.reid.conftest import Picture, constant_network
 
 # in the first of the frames: middle of each person, read off the picture
@@ -20,11 +20,11 @@ SIZE = (32, 24)
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector(Path("people.onnx"), "corners", (300, 300), 0.4)
+def detector() -> Hog:
+    return Hog(0.4)
 
 
-def test_people_are_found_where_they_are(detector: Detector, pictures: list[Picture]) -> None:
+def test_people_are_found_where_they_are(detector: Hog, pictures: list[Picture]) -> None:
     found = detector.detect(pictures[0])
     inside = [any(left < x < right and top < y < bottom for left, top, right, bottom in found.boxes) for x, y in PEOPLE]
     assert sum(inside) >= 5
@@ -35,19 +35,19 @@ def test_people_are_found_where_they_are(detector: Detector, pictures: list[Pict
 
 
 @pytest.mark.parametrize("level", [0, 127, 255])
-def test_nobody_is_found_in_an_even_picture(detector: Detector, level: int) -> None:
+def test_nobody_is_found_in_an_even_picture(detector: Hog, level: int) -> None:
     assert len(detector.detect(np.full((480, 640, 3), level, np.uint8)).boxes) == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 4000), (4000, 2)])
-def test_odd_pictures_do_no_harm(detector: Detector, shape: tuple[int, int]) -> None:
+def test_odd_pictures_do_no_harm(detector: Hog, shape: tuple[int, int]) -> None:
     detector.detect(np.full((*shape, 3), 90, np.uint8))
 
 
 def test_a_network_of_ones_own_that_tells_corners(tmp_path: Path) -> None:
     answer = np.array([[[0.25, 0.5, 0.5, 1.5, 0.9], [0.26, 0.5, 0.5, 1.0, 0.8], [0, 0, 0.1, 0.1, 0.1]]], np.float32)
     file = constant_network(tmp_path / "own.onnx", answer)
-    found = Detector(file, "corners", SIZE, 0.5).detect(np.zeros((100, 200, 3), np.uint8))
+    found = Network(file, "corners", SIZE, 0.5).detect(np.zeros((100, 200, 3), np.uint8))
     assert np.allclose(found.boxes, [[50, 50, 100, 100]])  # one of two alike, cut at the edge
     assert np.allclose(found.scores, [0.9])
 
@@ -58,23 +58,23 @@ def test_yolo_exports(tmp_path: Path, layout: str) -> None:
     rows = np.array([[16, 6, 4, 8, 0.9, 0.1], [8, 6, 4, 8, 0.2, 0.9]], np.float32)
     answer = np.insert(rows, 4, 0.9, axis=1)[None] if layout == "yolov5" else rows.T[None]
     file = constant_network(tmp_path / "yolo.onnx", answer)
-    found = Detector(file, layout, SIZE, 0.1).detect(np.zeros((100, 200, 3), np.uint8))  # shrunk to 32 x 16
+    found = Network(file, layout, SIZE, 0.1).detect(np.zeros((100, 200, 3), np.uint8))  # shrunk to 32 x 16
     assert np.allclose(found.boxes, [[14 * 6.25, 2 * 6.25, 18 * 6.25, 10 * 6.25]])
     assert np.allclose(found.scores, [0.9 * 0.9 if layout == "yolov5" else 0.9])
 
 
 def test_what_can_not_be_used_says_why(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="no such file"):
-        Detector(Path("away.onnx"), "corners", SIZE, 0.5)
+        Network(Path("away.onnx"), "corners", SIZE, 0.5)
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(NetworkError, match="can't read it"):
-        Detector(tmp_path / "text.onnx", "corners", SIZE, 0.5)
+        Network(tmp_path / "text.onnx", "corners", SIZE, 0.5)
     file = constant_network(tmp_path / "own.onnx", np.zeros((1, 3, 4), np.float32))
     for layout in ("corners", "yolov5", "yolov8"):
         with pytest.raises(NetworkError, match="layout"):
-            Detector(file, layout, SIZE, 0.5).detect(np.zeros((9, 9, 3), np.uint8))
+            Network(file, layout, SIZE, 0.5).detect(np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(NetworkError, match="does not take"):
-        Detector(file, "corners", (64, 64), 0.5).detect(np.zeros((9, 9, 3), np.uint8))
+        Network(file, "corners", (64, 64), 0.5).detect(np.zeros((9, 9, 3), np.uint8))
 
 
 @given(
