@@ -55,7 +55,7 @@ class Truth:
     matched: int = 0
 
 
-def frames(count: int | None) -> Iterator[Picture]:
+def frames(count: int) -> Iterator[Picture]:
     """Yield the frames of the video, at most ``count``. :raises BenchError: it is not there"""
     capture = cv2.VideoCapture(VIDEO)
     if not capture.isOpened():

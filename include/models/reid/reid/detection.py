@@ -112,7 +112,7 @@ class Hog:
     def detect(self, picture: Picture) -> Found:
         """Return the people in a picture; who is smaller than about 85 points is not found."""
         height, width = picture.shape[:2]
-        # its window is 64 x 128; twice the size, so that people of half of it are found
+        # its window is 64 x 128: in a larger picture smaller people fill it
         factor = min(HOG_SCALE, HOG_SIDE_MAX / max(height, width))
         shape = (round(width * factor), round(height * factor))
         if min(shape[0] / 64, shape[1] / 128) < 1:
