@@ -106,7 +106,7 @@ class Hog:
 
     def __init__(self, score_min: float) -> None:
         self._hog = cv2.HOGDescriptor()
-        self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
+        self._hog.setSVMDetector(np.asarray(cv2.HOGDescriptor.getDefaultPeopleDetector(), np.float32))
         self._score_min = score_min
 
     def detect(self, picture: Picture) -> Found:
