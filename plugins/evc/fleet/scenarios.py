@@ -221,7 +221,7 @@ class IdentityStep(_Part):
     """Sightings of several nodes become identities: see docs/reid.md."""
 
     similarity: float = Field(
-        0.88, ge=0, le=1, description="cosine from which on two sightings may be one identity; depends on the describer"
+        0.9, ge=0, le=1, description="cosine from which on two sightings may be one identity; depends on the describer"
     )
     max_speed_m_per_s: float = Field(
         3.0, ge=0.01, le=1000, description="metres a second; who would have been faster is somebody else"
