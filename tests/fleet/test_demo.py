@@ -187,7 +187,7 @@ def test_a_run_is_triggered_on_the_console_with_conf(demo: Demo) -> None:
             return [row["name"] for row in node_rows(connection)]
 
     _wait(lambda: names() == NAMES[1:], 180)
-    assert "\ndemo-1 " not in demo.state.hosts_ini.read_text()
+    _wait(lambda: "\ndemo-1 " not in demo.state.hosts_ini.read_text(), 60)  # written after the table
     refused = subprocess.run(
         [*trigger, "--conf", '{"name": ";rm -rf /"}'], capture_output=True, text=True, timeout=120, check=False
     )
