@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import cv2
 import numpy as np
 
 from bench.cameras import LEFT, RIGHT, Picture, Seen, Truth, frames, in_other_light, rank, together, tracks_in, truth_of
-from bench.child import PROJECT, BenchError, run
+from bench.child import BenchError, run
+from bench.models import model_module
 from bench.stage import Stage
 from bench.table import Section, at_least
 from evc.identities.embedding import Vector, decode
@@ -63,17 +62,10 @@ def measure(stage: Stage) -> Section:
 # -- the model ---------------------------------------------------------------------------------------------------------
 
 
-def _model(module: str) -> Any:
-    folder = str(PROJECT / "include" / "models" / "reid")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return import_module(f"reid.{module}")
-
-
 def _watch(part: slice, quick: bool, *, other_light: bool) -> tuple[list[Seen], float]:
     """Return what the model sees in a part of the video, an embedding for each sighting, and frames a second."""
-    settings = _model("settings").Settings(describe_every=1, detector=DETECTOR)
-    watcher = _model("watch").Watcher(settings)
+    settings = model_module("reid", "settings").Settings(describe_every=1, detector=DETECTOR)
+    watcher = model_module("reid", "watch").Watcher(settings)
     seen: list[Seen] = []
     spent_s, count = 0.0, 0
     for index, whole in enumerate(frames(_frame_count(quick))):
@@ -93,7 +85,7 @@ def _frame_count(quick: bool) -> int:
 def _seen(frame: int, person: dict[str, Any], picture: Picture, shift: int) -> Seen:
     left, top, width, height = person["box"]
     box = np.array([left, top, left + width, top + height], np.float32)
-    vectors = {OWN: decode(person["embedding"]), HSV: _hsv(_model("watch").cut(picture, box))}
+    vectors = {OWN: decode(person["embedding"]), HSV: _hsv(model_module("reid", "watch").cut(picture, box))}
     return Seen(frame, person["label"], box + np.array([shift, 0, shift, 0], np.float32), vectors)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.child import PROJECT, BenchError
+from bench.child import BenchError
+from bench.models import model_module
 from bench.plants import Plant, match, picture_of, plants
 from bench.stage import Stage
 from bench.table import Section, at_least
@@ -39,7 +38,7 @@ def measure(stage: Stage) -> Section:
     for plant in given:
         _compare(section, plant)
     for what, file in _WITHOUT_PLANTS.items():
-        cover = _model("canopy").find_canopy(picture_of(file)).cover
+        cover = model_module("smart_farm", "canopy").find_canopy(picture_of(file)).cover
         section.add(f"cover found without a plant: {what}", cover, "ratio")
     for size, pixels in _SIZES.items():
         section.add(f"JPEG to lines, {size}", _per_s(given[0], pixels, 0.3 if stage.quick else 5), "pictures/CPU s")
@@ -53,15 +52,8 @@ def measure(stage: Stage) -> Section:
     return section
 
 
-def _model(module: str) -> Any:
-    folder = str(PROJECT / "include" / "models" / "smart_farm")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return import_module(f"smart_farm.{module}")
-
-
 def _ways() -> dict[str, Way]:
-    find = _model("canopy").find_canopy
+    find = model_module("smart_farm", "canopy").find_canopy
     own: dict[str, Way] = {
         text: lambda picture, name=name: find(picture, name).mask  # type: ignore[misc]  # mypy sees no default
         for name, text in _OWN_WAYS.items()
@@ -109,7 +101,10 @@ def _otsu(grey: Any) -> NDArray[np.bool_]:
 
 def _per_s(plant: Plant, pixels: tuple[int, int], window_s: float) -> float:
     """Return pictures per second of CPU of one thread."""
-    settings, lines_of = _model("settings").read_settings({}), _model("measure").lines_of
+    settings, lines_of = (
+        model_module("smart_farm", "settings").read_settings({}),
+        model_module("smart_farm", "measure").lines_of,
+    )
     data = cv2.imencode(".jpg", cv2.resize(plant.picture, pixels))[1]
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

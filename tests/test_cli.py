@@ -447,7 +447,7 @@ def test_what_a_run_would_do(
 
     file.write_text(file.read_text().replace("1.0", "2.0"))
     assert cli.main(["scenario", "plan", str(file), "--database", url]) == 1
-    assert capsys.readouterr().err == "evc: farm:2.0: sync_registry has not seen it; it saw 1.0\n"
+    assert capsys.readouterr().err == "evc: farm:2.0: sync_registry saw 1.0; trigger it, or build_model\n"
 
     model = tmp_path / "models" / "farm"
     model.mkdir(parents=True)

@@ -24,6 +24,7 @@
     ├── PlaybookFailed        Ansible: at least one host failed or was not reached
     ├── BuildFailed           the builder could not make the image
     ├── RolloutFailed         a roll-out ended without having reached its goal
+    ├── ScenarioFailed        a scenario's run ended, and not every node or step got through
     ├── DatabaseError         the metrics database
     │   ├── DatabaseAway      not there, locked or full: worth a retry
     │   ├── DatabaseReadOnly  it may be read only
@@ -151,6 +152,10 @@ class BuildFailed(EvcError):
 
 class RolloutFailed(EvcError):
     """A roll-out ended without having reached its goal."""
+
+
+class ScenarioFailed(EvcError):
+    """A scenario's run ended, and not every node or step got through."""
 
 
 class DatabaseError(EvcError):

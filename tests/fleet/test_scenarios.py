@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from evc.errors import InputError
 from evc.fleet.inputs import check_input
 from evc.fleet.models import read_model
-from evc.fleet.scenarios import Scenario, keys, read_scenario, seconds_of
+from evc.fleet.scenarios import Scenario, keys, read_scenario
 
 FOLDER = Path(__file__).parents[2] / "include" / "scenarios"
 REFERENCE = FOLDER / "reference.yaml.example"
@@ -105,7 +105,7 @@ def test_the_least_that_a_scenario_says() -> None:
         'nodes: {names: [edge-1], groups: [farm], labels: {site: "수원"}}\n',
         "build: {builder: build-1, platform: linux/arm64, arguments: {BASE: base/opencv}}\nrollout: {}\n",
         "events: [{kind: cover, window: 24h, falls_by: 20}, {kind: error, statistic: count, above: 3}]\n",
-        "identities: {similarity: 0.7, max_speed_m_per_s: 30, reach_m: 5, window: 7d}\n",
+        "identities: {similarity_min: 0.7, speed_m_per_s: 30, reach_m: 5, forget_s: 60}\n",
         "rollout: {waves: [1, 50%, 100%], deadline: null}\nbuild: {builder: b}\n",
     ],
 )
@@ -145,9 +145,15 @@ def test_what_makes_sense_comes_back_from_the_database_as_it_was(more: str) -> N
         (LEAST + "events:\n  - {kind: cover}\n", "farm.yaml:6: events[0]: has no threshold, or more than one"),
         (LEAST + "events:\n  - {kind: cover, falls_by: 2}\n", "farm.yaml:6: events[0]: falls_by has nothing to fall"),
         (LEAST + "events:\n  - {kind: c, above: 1, below: 2}\n", "farm.yaml:6: events[0]: has no threshold, or more"),
-        (LEAST + "identities: {window: 3651d}\n", 'farm.yaml:5: identities.window: "3651d" is too long; allowed: at m'),
+        (
+            LEAST + "events: [{kind: c, above: 1, window: 3651d}]\n",
+            'farm.yaml:5: events[0].window: "3651d" is too long; allo',
+        ),
         (LEAST + "a: &a [1]\n", "farm.yaml:5: the anchor &a"),
-        (LEAST + "identities: {window: soon}\n", 'farm.yaml:5: identities.window: "soon" does not fit; allowed: a wh'),
+        (
+            LEAST + "events: [{kind: c, above: 1, window: soon}]\n",
+            'farm.yaml:5: events[0].window: "soon" does not fit; all',
+        ),
     ],
 )
 def test_a_mistake_is_told_with_file_line_key_and_what_is_allowed(text: str, wrong: str) -> None:
@@ -167,7 +173,3 @@ def test_anything_else_is_an_input_error_too(value: dict[str, Any]) -> None:
     text = json.dumps(value, ensure_ascii=True)
     with suppress(InputError):
         read(text)
-
-
-def test_a_span_is_seconds() -> None:
-    assert [seconds_of(text) for text in ("30s", "5m", "24h", "7d")] == [30, 300, 86_400, 604_800]

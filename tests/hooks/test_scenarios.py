@@ -7,7 +7,7 @@ import logging
 import pytest
 from sqlalchemy import Engine, insert, select
 
-from evc.errors import InputError, RolloutFailed
+from evc.errors import InputError, ScenarioFailed
 from evc.hooks.scenarios import Begun, Ending, ScenarioHook, inference_key, still_registered
 from evc.store.scenarios import find_scenario_run
 from evc.store.tables import inference_results, inference_runs, node_events, nodes
@@ -72,7 +72,7 @@ def test_where_the_model_did_not_run_there_is_no_event_of_what_it_did_not_say(
 ) -> None:
     hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
     ran(engine, 2, "farm", status="failed")
-    with pytest.raises(RolloutFailed, match="0 of 2 nodes got through, 0 events"):
+    with pytest.raises(ScenarioFailed, match="0 of 2 nodes got through, 0 events"):
         hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS))
 
 
@@ -90,7 +90,7 @@ def test_where_all_nodes_got_through_but_a_task_did_not_there_is_nothing_to_do_a
     hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
     ran(engine, 1, "farm")
     ran(engine, 2, "farm")
-    with pytest.raises(RolloutFailed, match=r"2 of 2 nodes got through, 0 events; did not succeed: rollout.plan$"):
+    with pytest.raises(ScenarioFailed, match=r"2 of 2 nodes got through, 0 events; did not succeed: rollout.plan$"):
         hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS, ("rollout.plan",)))
     with pytest.raises(InputError, match="every node got through"):
         hook.begin("farm.yaml", CONTENT, Begun("scenario_farm manual__2", "farm", (), (), "manual__1"))
@@ -101,7 +101,7 @@ def test_again_takes_those_that_did_not_get_through_and_are_still_registered(
 ) -> None:
     hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
     ran(engine, 1, "farm", "failed")
-    with pytest.raises(RolloutFailed, match=r'0 of 2 nodes got through, 0 events; .*conf {"again": "manual__1"}$'):
+    with pytest.raises(ScenarioFailed, match=r'0 of 2 nodes got through, 0 events; .*conf {"again": "manual__1"}$'):
         hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS))
     with engine.begin() as connection:
         connection.execute(nodes.update().where(nodes.c.name == "n2").values(removed_ts=TS))

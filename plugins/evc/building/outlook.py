@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from evc.building.source import read_source
 from evc.errors import ImageNotFound
 from evc.fleet.nodes import select
-from evc.fleet.scenarios import Scenario
+from evc.fleet.scenarios import BuildStep, ModelImage, Scenario
 from evc.fleet.waves import cut, parse_waves
 from evc.store.assignments import list_assignments
 from evc.store.builds import build_rows
@@ -52,7 +52,7 @@ def outlook(connection: Connection, scenario: Scenario, models_folder: Path) -> 
     build = None
     tag, digest = scenario.model.tag, scenario.model.digest
     if scenario.build:
-        tag, digest, build = _built(connection, scenario, models_folder)
+        tag, digest, build = _built(connection, scenario.model, scenario.build, models_folder)
     elif tag or digest:
         digest = _in_registry(connection, scenario.model.name, tag, digest)
     waves = cut(parse_waves(scenario.rollout.waves), names) if scenario.rollout else []
@@ -66,17 +66,18 @@ def outlook(connection: Connection, scenario: Scenario, models_folder: Path) -> 
     return Outlook(names, image, digest, build, waves, sorted(has_it))
 
 
-def _built(connection: Connection, scenario: Scenario, models_folder: Path) -> tuple[str, str | None, str]:
+def _built(
+    connection: Connection, model: ModelImage, build: BuildStep, models_folder: Path
+) -> tuple[str, str | None, str]:
     """Return the tag, the digest where nothing would be built, and what a build would do."""
-    assert scenario.build  # noqa: S101  the caller has looked
-    source = read_source(models_folder, scenario.model.name)
-    tag = scenario.model.tag or source.model.version
+    source = read_source(models_folder, model.name)
+    tag = model.tag or source.model.version
     size = f"{len(source.files)} files, {source.size_bytes / 1e6:.1f} MB, {source.revision[:19]}"
-    for row in build_rows(connection, scenario.model.name):
+    for row in build_rows(connection, model.name):
         is_same = (row["tag"], row["source_revision"]) == (tag, source.revision)
         if is_same and row["digest"] and row["status"] in {"succeeded", "unchanged"}:
             return tag, row["digest"], f"unchanged, where nothing but the source counts: {size}"
-    return tag, None, f"{size}, on {scenario.build.builder}"
+    return tag, None, f"{size}, on {build.builder}"
 
 
 def _in_registry(connection: Connection, model: str, tag: str | None, digest: str | None) -> str:
@@ -86,4 +87,4 @@ def _in_registry(connection: Connection, model: str, tag: str | None, digest: st
             return str(row["digest"])
     have = ", ".join(sorted({str(row["tag"]) for row in rows})) or "no image of it"
     named = f"{model}:{tag}" if tag else f"{model}@{digest}"
-    raise ImageNotFound(f"{named}: sync_registry has not seen it; it saw {have}")
+    raise ImageNotFound(f"{named}: sync_registry saw {have}; trigger it, or build_model")

@@ -7,16 +7,12 @@ from datetime import datetime
 
 from evc.errors import InputError
 from evc.fleet.nodes import quote
+from evc.fleet.spans import SPAN_OR_TIME_PATTERN, is_span, seconds_of
 
-# RFC 3339, section 5.6, with an offset; or a number and a unit
-DEADLINE_PATTERN = (
-    r"^(?:[1-9][0-9]{0,6}[smhd]"
-    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2}))$"
-)
+DEADLINE_PATTERN = SPAN_OR_TIME_PATTERN
 DEFAULT_DEADLINE = "1h"
 FOREVER_TS = 253_402_300_799  # the last second of the year 9999
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_S = 366 * 86400
 _ALLOWED = 'a duration of at most 366 days ("90m", "2h", "1d"), a later RFC 3339 time with its offset, or nothing'
 
@@ -31,8 +27,8 @@ def parse_deadline(given: object, now_ts: int) -> int:
         return FOREVER_TS
     if not isinstance(given, str) or not re.fullmatch(DEADLINE_PATTERN, given):
         raise InputError("deadline", f"{quote(given)} does not fit", _ALLOWED)
-    if given[-1] in _SECONDS:
-        length_s = int(given[:-1]) * _SECONDS[given[-1]]
+    if is_span(given):
+        length_s = seconds_of(given)
         if length_s > _MAX_S:
             raise InputError("deadline", f"{quote(given)} is too long", _ALLOWED)
         return now_ts + length_s

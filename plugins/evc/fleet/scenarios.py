@@ -20,13 +20,13 @@ from evc.fleet.images import DIGEST_PATTERN, TAG_PATTERN
 from evc.fleet.inputs import INPUT_PATTERN
 from evc.fleet.models import LINE_PATTERN, MAX_NAME, MODEL_PATTERN, VARIABLE_PATTERN, WORD_PATTERN
 from evc.fleet.nodes import GROUP_PATTERN, LABEL_PATTERN, NAME_PATTERN, quote
+from evc.fleet.spans import SPAN_PATTERN, seconds_of
 from evc.fleet.waves import DEFAULT_WAVES, parse_waves
 
 ENDING = ".yaml"
 MAX_SCENARIO_NAME = 63
 SCENARIO_PATTERN = r"^[a-z0-9]+(?:_[a-z0-9]+)*$"
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
-SPAN_PATTERN = r"^[1-9][0-9]{0,6}[smhd]$"
 
 _ALLOWED_NAME = "1 to 63 lower-case ASCII letters and digits, parted by single '_', none of those first or last"
 _WORDS = {
@@ -43,7 +43,6 @@ _WORDS = {
     DEADLINE_PATTERN: 'a duration ("90m", "2h", "1d") or an RFC 3339 time with its offset; or nothing: without end',
     SPAN_PATTERN: 'a whole number and a unit: "30m", "24h", "7d"',
 }
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MAX_SPAN_S = 3650 * 86_400
 
 
@@ -89,11 +88,6 @@ def _check_timezone(text: str) -> str:
     except (KeyError, ValueError, OSError):  # unknown, or more than a name
         raise _complain("a name of the IANA time zone database, Asia/Seoul") from None
     return text
-
-
-def seconds_of(span: str) -> int:
-    """Return the seconds of a span such as ``24h``."""
-    return int(span[:-1]) * _SECONDS[span[-1]]
 
 
 def _check_span(text: str) -> str:
@@ -218,16 +212,18 @@ class EventRule(_Part):
 
 
 class IdentityStep(_Part):
-    """Sightings of several nodes become identities: see docs/reid.md."""
+    """Sightings of several nodes become identities: the rules of docs/reid.md."""
 
-    similarity: float = Field(
+    similarity_min: float = Field(
         0.9, ge=0, le=1, description="cosine from which on two sightings may be one identity; depends on the describer"
     )
-    max_speed_m_per_s: float = Field(
+    speed_m_per_s: float = Field(
         3.0, ge=0.01, le=1000, description="metres a second; who would have been faster is somebody else"
     )
     reach_m: float = Field(30.0, ge=0, le=100_000, description="metres that a person may be from the node that sees it")
-    window: Span = Field("12h", description="how long an identity is remembered after it was last seen")
+    forget_s: float = Field(
+        43_200.0, ge=1, le=_MAX_SPAN_S, description="seconds for which an identity is remembered after it was last seen"
+    )
 
 
 class Scenario(_Part):

@@ -7,15 +7,11 @@ from datetime import datetime
 
 from evc.errors import InputError
 from evc.fleet.nodes import quote
+from evc.fleet.spans import SPAN_OR_TIME_PATTERN, is_span, seconds_of
 
-# RFC 3339, section 5.6, with an offset; or a number and a unit
-SINCE_PATTERN = (
-    r"^(?:[1-9][0-9]{0,6}[smhd]"
-    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2}))$"
-)
+SINCE_PATTERN = SPAN_OR_TIME_PATTERN
 DEFAULT_SINCE = "1h"
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ALLOWED = 'a duration ("30m", "2h", "7d") or a past RFC 3339 time with its offset'
 
 
@@ -27,8 +23,8 @@ def parse_since(given: object, now_ts: int) -> int:
     """
     if not isinstance(given, str) or not re.fullmatch(SINCE_PATTERN, given):
         raise InputError("since", f"{quote(given)} does not fit", _ALLOWED)
-    if given[-1] in _SECONDS:
-        return max(0, now_ts - int(given[:-1]) * _SECONDS[given[-1]])
+    if is_span(given):
+        return max(0, now_ts - seconds_of(given))
     try:
         ts = int(datetime.fromisoformat(given.upper()).timestamp())
     except (ValueError, OverflowError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from evc.errors import RolloutFailed
+from evc.errors import ScenarioFailed
 from evc.fleet.log import Log
-from evc.fleet.scenarios import IdentityStep, read_scenario, seconds_of
+from evc.fleet.scenarios import IdentityStep, read_scenario
 from evc.hooks.metrics import checked_engine
 from evc.hooks.scenarios import name_of
 from evc.identities.link import Rules
@@ -34,11 +34,7 @@ class IdentitiesHook:
             run = find_scenario_run(connection, key)
             ids = {node.name: node.id for node in list_nodes(connection)}
         if run is None:
-            raise RolloutFailed("nothing was begun: the log of select says why")
+            raise ScenarioFailed("nothing was begun: the log of select says why")
         node_ids = [node_id for name in run.nodes if (node_id := ids.get(name)) is not None]
-        order = Order(name_of(file), [run.model], node_ids, _rules(scenario.identities or IdentityStep()))
-        return match_identities(engine, order, self.log)
-
-
-def _rules(step: IdentityStep) -> Rules:
-    return Rules(step.similarity, step.max_speed_m_per_s, step.reach_m, float(seconds_of(step.window)))
+        rules = Rules(**(scenario.identities or IdentityStep()).model_dump())
+        return match_identities(engine, Order(name_of(file), [run.model], node_ids, rules), self.log)

@@ -9,10 +9,11 @@ from functools import cached_property
 
 from sqlalchemy import Connection, Engine
 
-from evc.errors import InputError, RolloutFailed
+from evc.errors import InputError, ScenarioFailed
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node, quote, select
-from evc.fleet.scenarios import EventRule, Scenario, read_scenario, seconds_of
+from evc.fleet.scenarios import EventRule, Scenario, read_scenario
+from evc.fleet.spans import seconds_of
 from evc.fleet.thresholds import Summary, crossed
 from evc.fleet.waves import SUCCEEDED
 from evc.hooks.inference import run_key
@@ -124,7 +125,9 @@ class ScenarioHook:
         key = f"{dag_id} {given.again}"
         before = find_scenario_run(connection, key)
         if before is None or before.finished_ts is None:
-            raise InputError("again", f"{quote(given.again)} is no ended run of {dag_id}", "the id of one")
+            raise InputError(
+                "again", f"{quote(given.again)} is no ended run of {dag_id}", "the id of a run that finish has closed"
+            )
         failed = self._failed(connection, before)
         if not failed:
             raise InputError("again", f"every node got through {quote(given.again)}", "a run with nodes that did not")
@@ -135,13 +138,13 @@ class ScenarioHook:
     def finish(self, file: str, content: str, ending: Ending) -> dict[str, int]:
         """Sum up, raise events, close the run.
 
-        :raises RolloutFailed: a node or another step did not get through
+        :raises ScenarioFailed: a node or another step did not get through
         """
         scenario = read_scenario(file, content.encode())
         with self.engine.begin() as connection:
             run = find_scenario_run(connection, ending.key)
             if run is None:
-                raise RolloutFailed("nothing was begun: the log of select says why")
+                raise ScenarioFailed("nothing was begun: the log of select says why")
             nodes = [node for node in list_nodes(connection) if node.name in run.nodes]
             events = self._judge(connection, scenario, run, nodes, ending)
             failed = self._failed(connection, run)
@@ -157,7 +160,7 @@ class ScenarioHook:
         if status == FAILED:
             again = quote(ending.key.partition(" ")[2])
             more = f'; the nodes that did not, once more: conf {{"again": {again}}}' if failed else ""
-            raise RolloutFailed(f"{message}{more}")
+            raise ScenarioFailed(f"{message}{more}")
         self.log.info("%s", message)
         return counts
 

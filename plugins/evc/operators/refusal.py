@@ -18,6 +18,7 @@ from evc.errors import (
     LoginRefused,
     RegistryRefused,
     RolloutFailed,
+    ScenarioFailed,
     SchemaMismatch,
 )
 
@@ -31,6 +32,7 @@ _FINAL = (
     ImageNotFound,
     RegistryRefused,
     RolloutFailed,
+    ScenarioFailed,
     BuildFailed,
     ContainerFailed,
 )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, select, update
 
 from evc.fleet.thresholds import Summary
 from evc.fleet.waves import SUCCEEDED
@@ -46,15 +46,21 @@ def begin_scenario(connection: Connection, given: Mapping[str, Any], ts: int) ->
     values = {**given, "status": RUNNING, "started_ts": ts}
     statement = insert_into(connection, scenario_runs).values(values)
     connection.execute(statement.on_conflict_do_nothing(index_elements=["run_id"]))
-    found = find_scenario_run(connection, given["run_id"])
-    assert found is not None  # noqa: S101  it was there, or is now
-    return found
+    return _run(connection.execute(_select(given["run_id"])).mappings().one())
 
 
 def find_scenario_run(connection: Connection, run_id: str) -> ScenarioRun | None:
     """Return a run."""
-    row = connection.execute(select(scenario_runs).where(scenario_runs.c.run_id == run_id)).mappings().first()
-    return ScenarioRun(**{item.name: row[item.name] for item in fields(ScenarioRun)}) if row else None
+    row = connection.execute(_select(run_id)).mappings().first()
+    return _run(row) if row else None
+
+
+def _select(run_id: str) -> Select[Any]:
+    return select(scenario_runs).where(scenario_runs.c.run_id == run_id)
+
+
+def _run(row: RowMapping) -> ScenarioRun:
+    return ScenarioRun(**{item.name: row[item.name] for item in fields(ScenarioRun)})
 
 
 def end_scenario(connection: Connection, run_id: str, status: str, message: str, digest: str | None, ts: int) -> None:
