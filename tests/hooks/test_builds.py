@@ -411,6 +411,5 @@ def _until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 def test_keys_of_builds_tell_dags_and_tasks_apart() -> None:
     assert build_key("build_model", "build", "manual__1") == "manual__1"
     assert build_key("scenario_farm", "build", "manual__1") == "scenario_farm.build manual__1"
-    long = build_key("build_model", "build", "x" * 300)
-    assert len(long) <= 250
-    assert long != build_key("build_model", "build", "x" * 299 + "y")
+    # as long as Airflow allows, it is kept as it is: who looks it up need not know how it was shortened
+    assert build_key("d" * 250, "t" * 250, "r" * 250) == f"{'d' * 250}.{'t' * 250} {'r' * 250}"

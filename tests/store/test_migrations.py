@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import random
+import string
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, insert, select, text
 
 from evc.store.database import HEAD, MIGRATIONS, REVISIONS, VERSION_TABLE, open_engine, upgrade
-from evc.store.tables import metadata
+from evc.store.tables import builds, inference_runs, metadata, rollouts, scenario_runs
+from tests.store.batches import TS, add_nodes
 
 SQLITE_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
 POSTGRES_SCHEMA = """
@@ -59,4 +64,58 @@ def test_the_version_table_is_ours_alone(empty_url: str) -> None:
     upgrade(engine)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM evc_schema")).scalars().all() == [HEAD]
+    engine.dispose()
+
+
+# -- 0005 ------------------------------------------------------------------------------------------------------------
+
+_DIGEST = f"sha256:{'a' * 64}"
+_RUNS: dict[Any, dict[str, Any]] = {
+    builds: {
+        "model": "m", "version": "1", "repository": "m", "tag": "1", "platform": "linux/amd64", "builder_id": 1,
+        "source_revision": "sha256:s", "spec": {}, "status": "failed", "started_ts": TS,
+    },
+    rollouts: {
+        "model": "m", "repository": "m", "digest": _DIGEST, "spec": {}, "waves": [1], "success_threshold": 90,
+        "error_threshold": 10, "status": "failed", "deadline_ts": TS, "created_ts": TS, "finished_ts": TS,
+    },
+    inference_runs: {
+        "node_id": 1, "model": "m", "digest": _DIGEST, "mode": "once", "status": "failed", "started_ts": TS, "lines": 0,
+    },
+    scenario_runs: {
+        "scenario": "m", "content": "", "model": "m", "nodes": [], "status": "failed", "started_ts": TS,
+    },
+}  # fmt: skip
+"""By table, what a row needs beside its key."""
+
+
+def _longest_key() -> str:
+    """Return a key of ids as long as Airflow allows, which no index can compress."""
+    draw = random.Random(5).choices
+    dag_id, task_id, run_id = ("".join(draw(string.ascii_letters + string.digits, k=250)) for _ in range(3))
+    return f"{dag_id}.{task_id} {run_id}"
+
+
+def test_a_database_that_is_there_takes_the_longest_keys_and_keeps_its_rows(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    if engine.dialect.name == "sqlite":
+        Path(str(engine.url.database)).touch()
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS))
+        command.upgrade(config, "0004")
+    with engine.begin() as connection:
+        add_nodes(connection, 1)
+        for table, row in _RUNS.items():
+            connection.execute(insert(table).values({**row, "run_id": "manual__1"}))
+    assert upgrade(engine) == ("0004", HEAD)
+    key = _longest_key()
+    assert len(key) == 752
+    with engine.begin() as connection:
+        for table, row in _RUNS.items():
+            connection.execute(insert(table).values({**row, "run_id": key}))
+            found = connection.execute(select(table.c.id, table.c.run_id).order_by(table.c.id)).all()
+            assert [tuple(it) for it in found] == [(1, "manual__1"), (2, key)]
+        if engine.dialect.name == "sqlite":
+            assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
     engine.dispose()

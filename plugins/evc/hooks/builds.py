@@ -49,7 +49,6 @@ from evc.store.nodes import list_nodes
 
 COPY_PLAYBOOK = "copy_model"
 TRUST_PLAYBOOK = "trust_registry"
-_MAX_KEY = 250
 _Result = TypeVar("_Result")
 
 
@@ -102,8 +101,7 @@ class _Job:
 
 def build_key(dag_id: str, task_id: str, run_id: str) -> str:
     """Return what tells the build of a task from all others; of DAG ``build_model`` simply the run's id."""
-    key = run_id if dag_id == "build_model" else f"{dag_id}.{task_id} {run_id}"
-    return key if len(key) <= _MAX_KEY else f"{key[:180]} {hashlib.sha256(key.encode()).hexdigest()}"
+    return run_id if dag_id == "build_model" else f"{dag_id}.{task_id} {run_id}"
 
 
 class BuildsHook:

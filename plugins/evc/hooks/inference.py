@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,7 +40,6 @@ LOST_AFTER_S = 600
 """So long after its time was over a run is given up whose task could not reach the node."""
 MARGIN_S = 2 * 3600.0
 """What a run may take beside its own time: pull, end, reading what is left. Then the node has to give its slot back."""
-_MAX_KEY = 250
 _Result = TypeVar("_Result")
 
 
@@ -65,8 +63,7 @@ class Wanted:
 
 def run_key(dag_id: str, task_id: str, run_id: str) -> str:
     """Return what tells a run of inference from all others; of DAG ``run_inference`` simply the run's id."""
-    key = run_id if dag_id == DAG_ID else f"{dag_id}.{task_id} {run_id}"
-    return key if len(key) <= _MAX_KEY else f"{key[:180]} {hashlib.sha256(key.encode()).hexdigest()}"
+    return run_id if dag_id == DAG_ID else f"{dag_id}.{task_id} {run_id}"
 
 
 class InferenceHook:

@@ -43,6 +43,10 @@ _KEYED: dict[str, Any] = {"sqlite_with_rowid": False}
 _CHANGING: dict[str, Any] = {"postgresql_with": {"fillfactor": 50}}
 
 
+RUN_KEY = String(752)
+"""A DAG's id, ``.``, a task's id, a space, a run's id: Airflow allows 250 characters for each."""
+
+
 def _ts() -> Column[int]:
     return Column("ts", BigInteger, primary_key=True, autoincrement=False)
 
@@ -263,7 +267,7 @@ builds = Table(
     "builds",
     metadata,
     _sequence(),
-    Column("run_id", String(250), nullable=False, unique=True),  # of the DAG run: a retry is the same build
+    Column("run_id", RUN_KEY, nullable=False, unique=True),  # of the DAG run: a retry is the same build
     Column("model", String(63), nullable=False),
     Column("version", String(128), nullable=False),
     Column("repository", String(255), nullable=False),
@@ -323,7 +327,7 @@ rollouts = Table(
     "rollouts",
     metadata,
     _sequence(),
-    Column("run_id", String(250), nullable=False, unique=True),  # of the DAG run: a retry is the same roll-out
+    Column("run_id", RUN_KEY, nullable=False, unique=True),  # of the DAG run: a retry is the same roll-out
     Column("model", String(63), nullable=False),
     Column("repository", String(255), nullable=False),
     Column("tag", String(128)),
@@ -372,11 +376,22 @@ rollout_nodes = Table(
 )
 Index("ix_rollout_nodes_node_id", rollout_nodes.c.node_id)
 
+rollout_approvals = Table(
+    "rollout_approvals",
+    metadata,
+    Column("rollout_id", Integer, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("wave", Integer, primary_key=True, autoincrement=False),  # from 0: the one that was asked for
+    Column("failed", JSON, nullable=False),  # names of nodes that had failed when it was asked, sorted
+    Column("asked_ts", BigInteger, nullable=False),
+    Column("approved_ts", BigInteger),  # NULL: not yet, or it was rejected
+    Column("approved_by", Text),
+)
+
 inference_runs = Table(
     "inference_runs",
     metadata,
     _sequence(),
-    Column("run_id", String(250), nullable=False),  # DAG run; container id where the model runs continuously
+    Column("run_id", RUN_KEY, nullable=False),  # DAG run; container id where the model runs continuously
     Column("node_id", Integer, ForeignKey("nodes.id"), nullable=False),
     Column("model", String(63), nullable=False),
     Column("digest", String(80), nullable=False),
@@ -413,7 +428,7 @@ scenario_runs = Table(
     "scenario_runs",
     metadata,
     _sequence(),
-    Column("run_id", String(500), nullable=False, unique=True),  # DAG and id of its run: a retry is the same
+    Column("run_id", RUN_KEY, nullable=False, unique=True),  # DAG and id of its run: a retry is the same
     Column("scenario", String(63), nullable=False),
     Column("content", Text, nullable=False),  # the file as it was
     Column("model", String(63), nullable=False),
