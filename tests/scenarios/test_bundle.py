@@ -80,9 +80,49 @@ def test_a_broken_file_is_an_import_error_with_line_and_key_and_harms_no_other(
     assert error.startswith('evc.errors.InputError: Bad Name.yaml: "Bad Name" does not fit; allowed: 1 to 63 lower')
 
 
-def test_there_need_be_no_folder(folder: Path, bundle: ScenarioBundle) -> None:
-    folder.rmdir()
+def test_a_folder_that_is_gone_for_a_moment_takes_no_dag_away(folder: Path, bundle: ScenarioBundle) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    (folder / "farm.yaml").write_text(SMALL)
+    bundle.refresh()
+    away = folder.rename(folder.with_name("away"))
+    assert files(bundle) == ["_folder.py", "farm.py"]
+    bag = DagBag(bundle.path)
+    assert list(bag.dags) == ["scenario_farm"]
+    (said,) = bag.import_errors.values()
+    assert said.strip().splitlines()[-1] == (
+        f"evc.errors.InputError: [evc] scenarios_folder: {folder}: No such file or directory: scenarios are as they "
+        "were seen last; allowed: a folder that Airflow may read; an empty one where there are none"
+    )
+    ScenarioBundle(name="scenarios").initialize()  # as a task does, which needs its DAG
+    assert (bundle.path / "farm.py").is_file()
+    away.rename(folder)
+    assert files(bundle) == ["farm.py"]
+    (folder / "farm.yaml").unlink()
     assert files(bundle) == []
+
+
+def test_a_file_in_place_of_the_folder_is_told(folder: Path, bundle: ScenarioBundle) -> None:
+    folder.rmdir()
+    folder.write_text("")
+    assert files(bundle) == ["_folder.py"]
+    with pytest.raises(InputError, match="scenarios: Not a directory: scenarios are as they were seen last; allowed"):
+        load(bundle.path / "_folder.py")
+
+
+def test_a_folder_that_goes_while_it_is_read_takes_no_dag_away(folder: Path, bundle: ScenarioBundle) -> None:
+    for name in ("farm.yaml", "yard.yaml"):
+        (folder / name).write_text(SMALL)
+    bundle.refresh()
+
+    def replace_first(path: Path) -> bytes:
+        if folder.is_dir():
+            folder.rename(folder.with_name("away"))
+        return _head_of(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evc.scenarios.bundle._head_of", replace_first)
+        assert files(bundle) == ["_folder.py", "farm.py", "yard.py"]
 
 
 def test_a_file_that_can_not_be_read_or_named_harms_no_other(folder: Path, bundle: ScenarioBundle) -> None:

@@ -47,3 +47,13 @@ def test_a_broken_file_is_shown_and_a_mended_one_is_a_dag(tmp_path: Path) -> Non
         (folder / "bad.yaml").unlink()
         airflow.until(lambda: (dag(airflow, "bad") or {"is_stale": True})["is_stale"], 180, "the end of a deleted one")
         assert not errors(airflow)
+
+        away = folder.rename(tmp_path / "away")
+        airflow.until(lambda: errors(airflow), 120, "word of the folder that is gone")
+        assert list(errors(airflow)) == ["_folder.py"]
+        assert f"[evc] scenarios_folder: {folder}: No such file or directory" in errors(airflow)["_folder.py"]
+        farm = dag(airflow, "farm")
+        assert farm
+        assert not farm["is_stale"]
+        away.rename(folder)
+        airflow.until(lambda: not errors(airflow), 120, "word of the folder that is back")

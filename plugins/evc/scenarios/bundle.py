@@ -3,10 +3,15 @@
 Airflow reads DAGs from Python files, and shows one import error a file. So each ``<name>.yaml`` gets a Python file of
 its own, made when the bundle is refreshed, that holds the text of the scenario and hands it to
 :func:`evc.scenarios.dag.scenario_dag`: a broken scenario is an import error of that file, and harms no other.
+
+A folder that can't be looked into, as while a mount is away or a checkout goes on, takes no DAG away: the files of the
+last look stay, beside one that is an import error and names the folder. Raising instead would keep the DAGs as well,
+but only the DAG processor's log would say why, and tasks, which make the bundle anew, would fail.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -23,6 +28,7 @@ from evc.hooks.settings import scenarios_folder, settings
 # "airflow" and "dag" have to stand in it: what Airflow looks for before it reads a file. Nothing of the scenario does:
 # in the first two lines of a Python file a name such as "coding=utf-7" says how the rest is to be read
 _HEAD = "# An Airflow DAG, made from the scenario file that is named below: edit that one.\n"
+_FOLDER_FILE = "_folder.py"  # no scenario's: see _file_name
 
 
 class ScenarioBundle(BaseDagBundle):
@@ -30,12 +36,15 @@ class ScenarioBundle(BaseDagBundle):
 
     In ``[dag_processor] dag_bundle_config_list``, beside the bundle of the DAGs folder:
     ``{"name": "scenarios", "classpath": "evc.scenarios.bundle.ScenarioBundle", "kwargs": {}}``
+
+    :param folder: another one than the setting's: a bundle each, names of scenarios differ between them
     """
 
     supports_versioning = False
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, folder: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._folder = Path(folder) if folder else None
         self._path = self.base_dir / "dags"
 
     @property
@@ -52,16 +61,25 @@ class ScenarioBundle(BaseDagBundle):
         super().initialize()
 
     def refresh(self) -> None:
-        """Bring the DAG files to what the scenario files are now."""
+        """Bring the DAG files to what the scenario files are now; where their folder is away, keep them and say so."""
+        folder = self._folder or scenarios_folder(settings())
         self._path.mkdir(parents=True, exist_ok=True)
         with self.lock():
-            _write(self._path, _dag_files(scenarios_folder(settings())))
+            try:
+                wanted = _dag_files(folder)
+            except OSError as error:
+                _write(self._path, {_FOLDER_FILE: _folder_refusal(folder, error)})
+            else:
+                _remove_others(self._path, wanted)
+                _write(self._path, wanted)
 
 
 def _dag_files(folder: Path) -> dict[str, str]:
-    """Return the text of each DAG file by its name."""
-    if not folder.is_dir():
-        return {}
+    """Return the text of each DAG file by its name.
+
+    :raises OSError: the folder can't be looked into, or went away meanwhile
+    """
+    before = folder.stat()
     wanted = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix == ENDING):
         try:
@@ -71,6 +89,9 @@ def _dag_files(folder: Path) -> dict[str, str]:
             continue  # deleted just now
         except OSError as error:
             wanted[_file_name(path.name)] = _refusal(path.name, error)
+    # else files that went with their folder would be taken for deleted ones
+    if not os.path.samestat(before, folder.stat()):
+        raise OSError(errno.ESTALE, "was replaced while it was read")
     return wanted
 
 
@@ -102,15 +123,29 @@ def _source(name: str, data: bytes) -> str:
 
 
 def _refusal(name: str, error: OSError) -> str:
-    """Return a DAG file that is an import error."""
-    said = f"{_shown(name)!a}, {f'can not be read: {error.strerror}'!a}, 'a file that Airflow may read'"
-    return f"{_HEAD}from evc.errors import InputError\n\nraise InputError({said})\n"
+    """Return a DAG file that is the import error of a scenario file."""
+    return _raising(_shown(name), f"can not be read: {error.strerror}", "a file that Airflow may read")
 
 
-def _write(folder: Path, wanted: Mapping[str, str]) -> None:
+def _folder_refusal(folder: Path, error: OSError) -> str:
+    """Return a DAG file that is the import error of the scenarios' folder."""
+    wrong = f"{_shown(str(folder))}: {error.strerror}: scenarios are as they were seen last"
+    return _raising(
+        "[evc] scenarios_folder", wrong, "a folder that Airflow may read; an empty one where there are none"
+    )
+
+
+def _raising(where: str, wrong: str, allowed: str) -> str:
+    return f"{_HEAD}from evc.errors import InputError\n\nraise InputError({where!a}, {wrong!a}, {allowed!a})\n"
+
+
+def _remove_others(folder: Path, wanted: Mapping[str, str]) -> None:
     for path in folder.glob("*.py"):
         if path.name not in wanted:
             path.unlink(missing_ok=True)
+
+
+def _write(folder: Path, wanted: Mapping[str, str]) -> None:
     for name, source in wanted.items():
         path = folder / name
         if path.is_file() and path.read_bytes() == source.encode():
