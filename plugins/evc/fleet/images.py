@@ -6,6 +6,7 @@ Source: OCI distribution specification 1.1, "Pulling manifests": grammar of ``<n
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from evc.errors import InputError
@@ -58,3 +59,18 @@ def check_digest(where: str, value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(DIGEST_PATTERN, value):
         raise InputError(where, f"{quote(value)} does not fit", _ALLOWED_DIGEST)
     return value
+
+
+def one_digest(repository: str, tag: str | None, digest: str | None, find: Callable[[str, str], str]) -> str:
+    """Return the digest that tag, digest, or both where they agree, mean.
+
+    :param find: the digest to which a tag or digest of a repository leads
+    :raises InputError: neither is given, one does not fit, or they lead to different images
+    """
+    if not tag and not digest:
+        raise InputError("tag or digest", "neither is given", "one of them, or both where they agree")
+    leads_to = find(repository, check_tag("tag", tag)) if tag else None
+    there = find(repository, check_digest("digest", digest)) if digest else None
+    if leads_to and there and leads_to != there:
+        raise InputError("tag and digest", f"{repository}:{tag} is {leads_to}", "one of them, or both where they agree")
+    return str(there or leads_to)

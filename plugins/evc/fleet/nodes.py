@@ -76,6 +76,13 @@ def quote(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:70]}... ({len(text)} characters)"
 
 
+def few(names: Iterable[str]) -> str:
+    """Return the first 20 of ``names``, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    return (", ".join(listed[:20]) or "nothing") + more
+
+
 def _match(where: str, value: Any, word: str) -> str:
     pattern, allowed = _WORDS[word]
     if not isinstance(value, str) or not re.fullmatch(pattern, value):

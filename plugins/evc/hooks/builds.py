@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
 from sqlalchemy import Engine as Database
 
 from evc.building.build import build_image
+from evc.building.known import is_of, with_arguments
 from evc.building.options import MODEL_LABEL, build_options
 from evc.building.platforms import architecture, architecture_of, check_architecture, check_platform, read_handlers
 from evc.building.push import check_way, push_image
@@ -34,7 +34,7 @@ from evc.errors import (
 )
 from evc.fleet.images import check_tag
 from evc.fleet.log import Log
-from evc.fleet.models import Build, Model
+from evc.fleet.models import Model
 from evc.fleet.nodes import Node, quote
 from evc.fleet.settings import Settings
 from evc.hooks.metrics import checked_engine
@@ -177,7 +177,7 @@ class BuildsHook:
     def _check(self, wanted: Wanted, registered: Mapping[str, Node]) -> _Job:
         """Find out, before anything is changed, whether the build can be done."""
         source = read_source(models_folder(self.settings), wanted.model)
-        model = _with_arguments(source.model, wanted.arguments or {})
+        model = with_arguments(source.model, wanted.arguments or {})
         tag = model.version if wanted.tag is None else check_tag("tag", wanted.tag)
         builder = registered.get(wanted.builder)
         if builder is None:
@@ -212,7 +212,7 @@ class BuildsHook:
         is_own = bool(own and last and own["id"] == last["id"])
         with registry.client() as client:
             client.check()
-            if last is None or not _is_same(job, last) or (job.wanted.force and not is_own):
+            if last is None or not is_of(last, job.source.revision, job.model) or (job.wanted.force and not is_own):
                 return None
             try:
                 there = client.resolve(job.repository, job.tag)
@@ -392,21 +392,6 @@ def _read_ca(path: str) -> str:
         return Path(path).expanduser().read_text(encoding="ascii")
     except (OSError, ValueError):
         raise InputError("connection evc_registry", f"ca_path {path} can't be read", "the CA's PEM file") from None
-
-
-def _with_arguments(model: Model, arguments: Mapping[str, str]) -> Model:
-    if not arguments:
-        return model
-    try:
-        build = Build.model_validate({"arguments": {**model.build.arguments, **arguments}})
-    except ValidationError:
-        allowed = "names of letters, digits and '_', each with one line of text"
-        raise InputError("arguments", f"{quote(dict(arguments))} does not fit", allowed) from None
-    return model.model_copy(update={"build": build})
-
-
-def _is_same(job: _Job, last: Mapping[str, Any]) -> bool:
-    return (last["source_revision"], last["spec"]) == (job.source.revision, job.spec)
 
 
 def _result(job: _Job, status: str, digest: str) -> dict[str, Any]:

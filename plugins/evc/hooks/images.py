@@ -10,8 +10,9 @@ from functools import cached_property
 from sqlalchemy import Engine
 
 from evc.errors import ImageNotFound, InputError, RegistryAway, RegistryError, RegistryRefused
-from evc.fleet.images import Image, check_digest, check_repository, check_tag
+from evc.fleet.images import Image, check_repository, one_digest
 from evc.fleet.log import Log
+from evc.fleet.nodes import few
 from evc.hooks.metrics import checked_engine
 from evc.hooks.registry import RegistryHook
 from evc.registry.authority import RENEW_BEFORE
@@ -121,21 +122,9 @@ class ImagesHook:
         :raises ImageNotFound: the registry has none of that name; the message says what it has
         """
         check_repository("repository", repository)
-        if not tag and not digest:
-            raise InputError("tag or digest", "neither is given", "one of them, or both where they agree")
-        if tag:
-            check_tag("tag", tag)
-        if digest:
-            check_digest("digest", digest)
         with self.registry.client() as client:
-            leads_to = resolve(client, repository, tag) if tag else None
-            if digest:
-                resolve(client, repository, digest)
-        if tag and digest and leads_to != digest:
-            raise InputError(
-                "tag and digest", f"{repository}:{tag} is {leads_to}", "one of them, or both where they agree"
-            )
-        return Image(repository, str(digest or leads_to), tag or None)
+            found = one_digest(repository, tag, digest, client.find)
+        return Image(repository, found, tag or None)
 
     def check_unused(self, image: Image, *, force: bool) -> None:
         """Do nothing where nobody needs the image, or where ``force`` is given: then the log says who does.
@@ -221,30 +210,4 @@ def _who(users: Users) -> str:
         ("inference under way on", users.inferring),
         ("unfinished roll-out", [str(rollout) for rollout in users.rollouts]),
     ]
-    return "; ".join(f"{what} {_few(names)}" for what, names in parts if names)
-
-
-def resolve(client: RegistryClient, repository: str, reference: str) -> str:
-    """Return the digest that a tag or digest leads to.
-
-    :raises ImageNotFound: the registry has none of that name; the message says what it has
-    """
-    try:
-        return client.resolve(repository, reference)
-    except ImageNotFound as error:
-        raise ImageNotFound(f"{error}; {_choice(client, repository)}") from None
-
-
-def _choice(client: RegistryClient, repository: str) -> str:
-    """Say what there is in place of what is not."""
-    try:
-        tags = client.tags(repository)
-    except ImageNotFound:
-        return f"the registry has: {_few(client.repositories())}"
-    return f"{repository} has: {_few(tags)}"
-
-
-def _few(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
-    return (", ".join(listed[:20]) or "nothing") + more
+    return "; ".join(f"{what} {few(names)}" for what, names in parts if names)

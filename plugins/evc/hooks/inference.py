@@ -20,7 +20,6 @@ from evc.fleet.log import Log
 from evc.fleet.models import Model, check_model_name
 from evc.fleet.nodes import Node, quote, select
 from evc.fleet.settings import Settings
-from evc.hooks.images import resolve
 from evc.hooks.metrics import checked_engine
 from evc.hooks.nodes import NodesHook
 from evc.hooks.registry import RegistryHook
@@ -138,7 +137,7 @@ class InferenceHook:
         if not wanted.tag:
             return wanted.digest
         with RegistryHook().client() as registry:
-            found = resolve(registry, wanted.model, wanted.tag)
+            found = registry.find(wanted.model, wanted.tag)
         self.log.info("%s:%s is %s", wanted.model, wanted.tag, found)
         if wanted.digest and wanted.digest != found:
             wrong = f"{wanted.digest} is not what tag {quote(wanted.tag)} leads to: {found}"

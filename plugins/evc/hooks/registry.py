@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,30 +10,15 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from evc.errors import InputError
-from evc.fleet.nodes import quote
 from evc.hooks.settings import settings, state_folder
 from evc.registry.accounts import node_login
 from evc.registry.client import RegistryClient
-from evc.registry.folder import PORT, RegistryFolder
-
-_ADDRESS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?:[1-9][0-9]{0,4}")
-_ALLOWED = "HOST:PORT, the host a DNS name or an IPv4 address"
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    address: str
-    login: str
-    password: str = field(repr=False)
-    ca_path: str | None
-    pull_address: str | None
+from evc.registry.connection import ADDRESS, ALLOWED, RegistryConnection, registry_connection
+from evc.registry.folder import RegistryFolder
 
 
 class RegistryHook(BaseHook):
-    """Reads the connection: host, port and account of the read-write face.
-
-    Extra: ``ca_path``, the ``ca.crt`` of ``evc registry init`` (without it, what the system trusts); ``pull_address``,
-    ``host:port`` of the pull-only face as nodes reach it.
+    """Reads the connection: see :mod:`evc.registry.connection`.
 
     :raises InputError: from whatever needs the connection where it is not defined, or a field of it does not fit
     """
@@ -80,13 +63,12 @@ class RegistryHook(BaseHook):
         :raises InputError: the connection does not say
         """
         if self._given.pull_address is None:
-            raise self._wrong("its extra names no pull_address", _ALLOWED)
+            raise self._wrong("its extra names no pull_address", ADDRESS)
         return self._given.pull_address
 
     def client(self) -> RegistryClient:
         """Return a client of the read-write face, to be used as a context manager."""
-        given = self._given
-        return RegistryClient(given.address, given.login, given.password, given.ca_path)
+        return self._given.client()
 
     # -- accounts of nodes -----------------------------------------------------------------------------------------
 
@@ -118,28 +100,15 @@ class RegistryHook(BaseHook):
     # -- the connection --------------------------------------------------------------------------------------------
 
     @cached_property
-    def _given(self) -> _Given:
+    def _given(self) -> RegistryConnection:
         try:
             connection = self.get_connection(self.conn_id)
         except AirflowNotFoundException:
-            raise self._wrong("is not defined", "what `evc registry init` wrote (docs/registry.md)") from None
-        if not connection.login or not connection.password:
-            raise self._wrong("has no login or no password", "the read-write account, as in connection.json")
-        mask_secret(connection.password)
-        extra = connection.extra_dejson
-        pull_address = extra.get("pull_address")
-        return _Given(
-            self._address("its host and port", f"{connection.host or ''}:{connection.port or PORT}"),
-            connection.login,
-            connection.password,
-            extra.get("ca_path") or None,
-            None if pull_address is None else self._address("pull_address", str(pull_address)),
-        )
-
-    def _address(self, what: str, address: str) -> str:
-        if not _ADDRESS.fullmatch(address) or int(address.rpartition(":")[2]) > 65535:
-            raise self._wrong(f"{what}, {quote(address)}, do not fit", _ALLOWED)
-        return address
+            raise self._wrong("is not defined", ALLOWED) from None
+        if connection.password:
+            mask_secret(connection.password)
+        fields = {name: getattr(connection, name) for name in ("host", "port", "login", "password")}
+        return registry_connection(f"connection {self.conn_id}", {**fields, "extra": connection.extra_dejson})
 
     def _wrong(self, wrong: str, allowed: str) -> InputError:
         return InputError(f"connection {self.conn_id}", wrong, allowed)

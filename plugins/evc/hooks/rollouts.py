@@ -20,7 +20,6 @@ from evc.fleet.log import Log
 from evc.fleet.models import Model, check_model_name
 from evc.fleet.nodes import Node, quote, select
 from evc.fleet.waves import FAILED, PENDING, SUCCEEDED, Step, Thresholds, cut, judge, parse_waves
-from evc.hooks.images import resolve
 from evc.hooks.metrics import checked_engine
 from evc.hooks.registry import RegistryHook
 from evc.hooks.settings import models_folder, settings
@@ -185,7 +184,7 @@ class RolloutHook:
         if digest:
             check_digest("digest", digest)
         with RegistryHook().client() as registry:
-            found = resolve(registry, model, str(tag or digest))
+            found = registry.find(model, str(tag or digest))
             if digest and digest != found:
                 raise InputError("digest", f"{digest} is not what tag {quote(tag)} leads to: {found}", "one of both")
             layers = registry.layers(model, found)

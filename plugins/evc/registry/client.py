@@ -22,6 +22,7 @@ import httpx
 
 from evc.errors import ImageNotFound, InputError, RegistryAway, RegistryError, RegistryRefused
 from evc.fleet.images import check_digest, check_repository, check_tag
+from evc.fleet.nodes import few
 from evc.fleet.progress import Layer
 
 CONNECT_TIMEOUT_S = 5.0
@@ -140,6 +141,23 @@ class RegistryClient:
         if ":" in reference and digest != reference:
             self._strange(what, f"names another digest, {digest}")
         return digest
+
+    def find(self, repository: str, reference: str) -> str:
+        """Return what :meth:`resolve` does.
+
+        :raises ImageNotFound: the message says what there is in its place
+        """
+        try:
+            return self.resolve(repository, reference)
+        except ImageNotFound as error:
+            raise ImageNotFound(f"{error}; {self._choice(repository)}") from None
+
+    def _choice(self, repository: str) -> str:
+        try:
+            tags = self.tags(repository)
+        except ImageNotFound:
+            return f"the registry has: {few(self.repositories())}"
+        return f"{repository} has: {few(tags)}"
 
     def tagged(self, repository: str) -> dict[str, str]:
         """Return the digest of each tag of a repository; a tag that goes meanwhile is left out.

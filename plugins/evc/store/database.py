@@ -6,7 +6,6 @@ Every error of a driver that says something about the database comes out of an e
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import time
@@ -14,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from evc.errors import DatabaseAway, DatabaseError, InputError, SchemaMismatch
+from evc.fleet.connections import read_connection
 from evc.store.faults import UPGRADE, database_name, translate
 
 CONNECTION = "connection evc_metrics"
@@ -33,7 +33,6 @@ LOCK_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 _SQLITE_CACHE_KIB = 16_000  # the leaves of an index over 1,000 nodes, which every sweep touches, fit in
 _UPGRADE_LOCK = 0x657663  # "evc": any number, the same in every process
-_ESCAPED = "host:5432; in a user or password '/', '@', ':' and '#' as %2F, %40, %3A and %23"
 _TYPES = "sqlite:////absolute/path.db or postgres://user:password@host:5432/database"
 
 
@@ -51,7 +50,7 @@ def url_from_connection(value: str) -> str:
     :param value: what ``AIRFLOW_CONN_EVC_METRICS`` holds: the connection as URI or as JSON
     :raises InputError: it describes no SQLite or PostgreSQL database; the message never shows the value
     """
-    given = _from_json(value) if value.lstrip().startswith("{") else _from_uri(value.strip())
+    given = read_connection(CONNECTION, value, _TYPES)
     kind = str(given.get("conn_type") or "").lower().replace("-", "+").replace("_", "+")
     if kind == "sqlite":
         url = _sqlite_url(given.get("schema") or given.get("host") or "", given["extra"])
@@ -60,50 +59,6 @@ def url_from_connection(value: str) -> str:
     else:
         raise InputError(CONNECTION, f"its type {kind[:40]!r} is not known", _TYPES)
     return url.render_as_string(hide_password=False)
-
-
-def _from_json(value: str) -> dict[str, Any]:
-    try:
-        given = dict(json.loads(value))
-        return {**given, "extra": _extra(given.get("extra") or {})}
-    except ValueError:
-        raise InputError(CONNECTION, "it begins with '{' but is not JSON", _TYPES) from None
-
-
-def _from_uri(value: str) -> dict[str, Any]:
-    scheme, separator, _ = value.partition("://")
-    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        raise InputError(CONNECTION, "it is neither a URI nor JSON", _TYPES)
-    try:
-        parts = urlsplit(value)
-        login, _, address = parts.netloc.rpartition("@")
-        host, port = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d+))?", address).groups()  # type: ignore[union-attr]
-    except (ValueError, AttributeError):
-        raise InputError(CONNECTION, "its host and port can't be read", _ESCAPED) from None
-    if parts.fragment:
-        raise InputError(CONNECTION, "it holds a '#'", _ESCAPED)
-    user, _, password = login.partition(":")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    return {
-        "conn_type": scheme,
-        "host": unquote(host.strip("[]")),
-        "port": port,
-        "login": unquote(user),
-        "password": unquote(password),
-        "schema": unquote(parts.path[1:]),
-        "extra": _extra(options.get("__extra__", options)),
-    }
-
-
-def _extra(given: Any) -> dict[str, str]:
-    """Return the options of a connection: a mapping, or, where Airflow wrote them so, a mapping as JSON."""
-    try:
-        extra = json.loads(given) if isinstance(given, str) else given
-        if all(isinstance(value, str | int | float) for value in extra.values()):
-            return {str(name): str(value) for name, value in extra.items()}
-    except (ValueError, AttributeError):
-        pass
-    raise InputError(CONNECTION, "its 'extra' is not a mapping of names to texts", '{"sslmode": "require"}')
 
 
 def _sqlite_url(path: str, extra: Mapping[str, str]) -> URL:
