@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from sqlalchemy import text
 
 from evc import cli
+from evc.building.source import read_source
 from evc.fleet.nodes import make_node
+from evc.store.builds import begin_build, end_build
 from evc.store.database import HEAD, embedded_url, open_engine, upgrade
 from evc.store.events import record_event
 from evc.store.nodes import remove_node, store_node
 from evc.store.rollout_nodes import begin_node, end_node, report_node
 from evc.store.rollouts import NewRollout, create_rollout
-from evc.store.tables import node_samples, nodes, registry_images
+from evc.store.tables import assignments, node_samples, nodes, registry_images
 from evc.store.writer import Batch, write
 from tests.servers.postgres import PostgresServer, running_postgres
+from tests.servers.registry_faces import RegistryServer, running_registry
 
 TS = 1_790_000_000
 GIB = 2**30
@@ -419,6 +424,8 @@ def test_a_scenario_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_what_a_run_would_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(cli.REGISTRY_CONNECTION_VARIABLE, raising=False)
+    monkeypatch.delenv(cli.REGISTRY_VARIABLE, raising=False)
     url = embedded_url(tmp_path)
     upgrade(open_engine(url))
     with open_engine(url).begin() as connection:
@@ -436,6 +443,7 @@ def test_what_a_run_would_do(
     assert capsys.readouterr().out.splitlines() == [
         "nodes: 2: a, b",
         f"image: farm:1.0, sha256:{'a' * 64}",
+        ANY,
         "wave 1: 1: a",
         "wave 2: 1: b",
         "have it already: none",
@@ -444,10 +452,14 @@ def test_what_a_run_would_do(
     assert cli.main(["scenario", "plan", "--json", str(file), "--database", url]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["waves"], row["build"]) == ([["a"], ["b"]], None)
+    assert (row["registry"], row["registry_ts"]) == (None, TS)
+    assert row["registry_why"].startswith("connection evc_registry: is not defined; allowed: the variable AIRFLOW_CONN")
 
     file.write_text(file.read_text().replace("1.0", "2.0"))
     assert cli.main(["scenario", "plan", str(file), "--database", url]) == 1
-    assert capsys.readouterr().err == "evc: farm:2.0: sync_registry saw 1.0; trigger it, or build_model\n"
+    assert capsys.readouterr().err.startswith(
+        "evc: farm:2.0: sync_registry saw 1.0; trigger it, or build_model; registry not asked: connection evc_registry"
+    )
 
     model = tmp_path / "models" / "farm"
     model.mkdir(parents=True)
@@ -463,3 +475,173 @@ def test_what_a_run_would_do(
     assert capsys.readouterr().out == out
     assert "build: 2 files, 0.0 MB, sha256:" in out
     assert "\nimage: farm:3.0\n" in out
+
+
+@pytest.fixture
+def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scenario that rolls out farm:1.0 to nodes a and b, an embedded database, an image that sync_registry saw."""
+    monkeypatch.setenv(cli.STATE_VARIABLE, str(tmp_path))
+    for variable in (cli.DATABASE_VARIABLE, cli.REGISTRY_VARIABLE, cli.REGISTRY_CONNECTION_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    engine = open_engine(embedded_url(tmp_path))
+    upgrade(engine)
+    with engine.begin() as connection:
+        for name in ("a", "b"):
+            store_node(connection, make_node({"name": name, "host": f"{name}.test"}), TS)
+        connection.execute(nodes.update().values(arch="aarch64"))
+        image = {"repository": "farm", "tag": "1.0", "digest": f"sha256:{'a' * 64}"}
+        connection.execute(registry_images.insert().values(**image, first_seen_ts=TS, last_seen_ts=time.time() - 90))
+    (tmp_path / "scenarios").mkdir()
+    file = tmp_path / "scenarios" / "farm.yaml"
+    file.write_text('description: x\nmodel: {name: farm, tag: "1.0"}\nrollout: {waves: ["100%"]}\n')
+    return file
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[RegistryServer]:
+    """In the state folder, where ``evc registry init`` makes it."""
+    with running_registry(tmp_path / "registry") as server:
+        yield server
+
+
+def planned(capsys: pytest.CaptureFixture[str], file: Path, *options: str) -> dict[str, Any]:
+    """Return what the plan says, by what stands before the colon."""
+    assert cli.main(["scenario", "plan", str(file), *options]) == 0, capsys.readouterr().err
+    return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_plan_asks_the_registry_which_image_it_is_now(
+    farm: Path, registry: RegistryServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = registry.push("farm", "1.0")
+    address, password = registry.address(registry.folder.read_write), registry.connection["password"]
+    said = planned(capsys, farm)  # by connection.json in the state folder
+    assert (said["image"], said["registry"]) == (f"farm:1.0, {first}", f"{address}, asked now")
+
+    second = registry.push("farm", "1.0")
+    uri = f"docker://evc:{password}@{address}?ca_path={registry.folder.ca_file}"
+    as_json = json.dumps(registry.connection)
+    registry.folder.connection_file.unlink()
+    for value in (uri, as_json):
+        monkeypatch.setenv(cli.REGISTRY_CONNECTION_VARIABLE, value)
+        assert planned(capsys, farm)["image"] == f"farm:1.0, {second}"
+    assert cli.main(["scenario", "plan", "--json", str(farm)]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["digest"], row["registry"], row["registry_why"], row["registry_ts"]) == (second, address, None, None)
+
+    farm.write_text(farm.read_text().replace("1.0", "2.0"))
+    assert cli.main(["scenario", "plan", str(farm)]) == 1
+    assert capsys.readouterr().err == f"evc: registry {address}: farm:2.0: there is none; farm has: 1.0\n"
+    farm.write_text(f'description: x\nmodel: {{name: farm, tag: "1.0", digest: "{first}"}}\nrollout: {{}}\n')
+    assert cli.main(["scenario", "plan", str(farm)]) == 1
+    assert capsys.readouterr().err.startswith(f"evc: tag and digest: farm:1.0 is {second}; allowed: one of them")
+
+
+def test_where_the_registry_can_not_be_asked_the_plan_says_so_and_how_old_its_knowledge_is(
+    farm: Path, registry: RegistryServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.push("farm", "1.0")
+    seen = f"farm:1.0, sha256:{'a' * 64}"
+    old = re.compile(r"not asked; as sync_registry saw it 0:01:(?:2|3|4)\d ago, [0-9T:+-]+: ")
+    address, password = registry.address(registry.folder.read_write), str(registry.connection["password"])
+    good = registry.connection
+
+    def fallback(because: str, *options: str) -> None:
+        said = planned(capsys, farm, *options)
+        assert said["image"] == seen
+        why = old.sub("", said["registry"])
+        assert why != said["registry"]
+        assert because in why
+        assert password not in why
+
+    monkeypatch.setenv(cli.REGISTRY_CONNECTION_VARIABLE, json.dumps({**good, "password": "wrong"}))
+    fallback(f"registry {address}: ")
+    monkeypatch.setenv(cli.REGISTRY_CONNECTION_VARIABLE, json.dumps({**good, "extra": {"ca_path": "/nowhere"}}))
+    fallback("ca_path: /nowhere: No such file or directory")
+    monkeypatch.setenv(cli.REGISTRY_CONNECTION_VARIABLE, f"docker://evc:{password}/@{address}")
+    fallback("connection evc_registry: its host and port can't be read")
+    monkeypatch.setenv(cli.REGISTRY_CONNECTION_VARIABLE, json.dumps({**good, "login": ""}))
+    fallback("connection evc_registry: has no login or no password")
+    monkeypatch.delenv(cli.REGISTRY_CONNECTION_VARIABLE)
+    # with another database than the one beside it, the folder's registry may be another fleet's
+    fallback("connection evc_registry: is not defined", "--database", embedded_url(farm.parent.parent))
+    registry.stop()
+    fallback(f"registry {address}: ")
+
+    engine = open_engine(embedded_url(farm.parent.parent))
+    with engine.begin() as connection:
+        connection.execute(registry_images.delete())
+    assert cli.main(["scenario", "plan", str(farm)]) == 1
+    assert capsys.readouterr().err.startswith("evc: farm:1.0: sync_registry saw no image of it; trigger it, or build_")
+
+
+def test_a_plan_that_asks_the_registry_imports_no_airflow(farm: Path, registry: RegistryServer) -> None:
+    registry.push("farm", "1.0")
+    script = (
+        f"import sys; from evc.cli import main; code = main(['scenario', 'plan', {str(farm)!r}]); "
+        "print(code, [name for name in sys.modules if name.partition('.')[0] == 'airflow'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_plan_says_whether_anything_would_be_built(
+    farm: Path, registry: RegistryServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = farm.parent.parent / "models"
+    (models / "farm").mkdir(parents=True)
+    (models / "farm" / "Dockerfile").write_text("FROM scratch\n")
+    (models / "farm" / "model.yaml").write_text(
+        'name: farm\ndescription: x\ntask: farm\nversion: "3.0"\ninputs: [folder]\nresults: [{kind: cover}]\n'
+        "architectures: [arm64]\n"
+    )
+    farm.write_text("description: x\nmodel: {name: farm}\nbuild: {builder: b}\n")
+    digest = registry.push("farm", "3.0")
+    said = planned(capsys, farm)
+    assert said["build"].endswith(", on b for linux/arm64: no build of this source is known")
+    assert said["image"] == "farm:3.0"
+    assert "registry" not in said  # it was not needed
+
+    source = read_source(models, "farm")
+    row = {
+        "model": "farm", "version": "3.0", "repository": "farm", "tag": "3.0", "platform": "linux/arm64",
+        "builder_id": 2, "source_revision": source.revision, "spec": source.model.model_dump(mode="json"),
+    }  # fmt: skip
+    engine = open_engine(embedded_url(farm.parent.parent))
+    with engine.begin() as connection:
+        begin_build(connection, "manual__1", row, TS)
+        end_build(connection, "manual__1", "succeeded", TS, digest=digest, size_bytes=1)
+    said = planned(capsys, farm)
+    assert said["build"].startswith("nothing, unchanged: 2 files, ")
+    assert said["image"] == f"farm:3.0, {digest}"
+    registry.push("farm", "3.0")  # the tag leads elsewhere: a run builds anew
+    assert planned(capsys, farm)["build"].endswith("farm:3.0 of this source is in the registry no more")
+
+    farm.write_text(farm.read_text().replace("b}", "b, arguments: {A: x}}"))
+    assert planned(capsys, farm)["build"].endswith("no build of this source is known")
+    farm.write_text("description: x\nmodel: {name: farm}\nbuild: {builder: b, platform: linux/amd64}\n")
+    assert cli.main(["scenario", "plan", str(farm)]) == 1
+    assert capsys.readouterr().err.startswith("evc: build.platform: the model is not made for amd64; allowed: its arch")
+    farm.write_text("description: x\nmodel: {name: farm}\nbuild: {builder: c}\n")
+    assert cli.main(["scenario", "plan", str(farm)]) == 1
+    assert capsys.readouterr().err == 'evc: build.builder: "c" is not registered; allowed: a registered node: a, b\n'
+
+
+def test_a_plan_of_what_only_runs_the_model_names_the_nodes_on_which_it_is_deployed(
+    farm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    farm.write_text("description: x\nmodel: {name: farm}\ninference: {}\n")
+    assert cli.main(["scenario", "plan", str(farm)]) == 1
+    assert capsys.readouterr().err == (
+        'evc: model: "farm" is deployed on no node; allowed: deploy_model first, or name nodes\n'
+    )
+    row = {"model": "farm", "repository": "farm", "digest": f"sha256:{'a' * 64}", "spec": {}, "ts": TS}
+    with open_engine(embedded_url(farm.parent.parent)).begin() as connection:
+        connection.execute(assignments.insert().values(**row, node_id=2, status="running"))
+    said = planned(capsys, farm)
+    assert (said["nodes"], said["image"]) == ("1: b", "what is deployed on each node")
+    farm.write_text(farm.read_text() + "nodes: {names: [a, b]}\n")
+    assert cli.main(["scenario", "plan", str(farm)]) == 1
+    assert capsys.readouterr().err == (
+        'evc: nodes: "farm" is not deployed on a; allowed: deploy_model first, or name a tag or digest\n'
+    )

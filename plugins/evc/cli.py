@@ -22,7 +22,9 @@ from evc.errors import EvcError, InputError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from evc.building.outlook import Outlook
     from evc.fleet.scenarios import Scenario
+    from evc.registry.client import RegistryClient
     from evc.registry.folder import Face, Made, RegistryFolder
 
 Row = Mapping[str, Any]
@@ -30,6 +32,7 @@ Row = Mapping[str, Any]
 DATABASE_VARIABLE = "AIRFLOW_CONN_EVC_METRICS"
 STATE_VARIABLE = "EVC_STATE"
 REGISTRY_VARIABLE = "AIRFLOW__EVC__REGISTRY_FOLDER"
+REGISTRY_CONNECTION_VARIABLE = "AIRFLOW_CONN_EVC_REGISTRY"
 DEFAULT_STATE_FOLDER = ".evc"
 GIB = 2**30
 KIB = 2**10
@@ -337,23 +340,43 @@ def _upgrade(arguments: argparse.Namespace) -> None:
 # -- the private registry ---------------------------------------------------------------------------------------------
 
 
-def _registry_folder(arguments: argparse.Namespace) -> RegistryFolder:
+def _registry_folder(given: str | None = None) -> RegistryFolder:
     from evc.registry.folder import RegistryFolder
 
-    given = arguments.folder or os.environ.get(REGISTRY_VARIABLE)
+    given = given or os.environ.get(REGISTRY_VARIABLE)
     state = Path(os.environ.get(STATE_VARIABLE) or DEFAULT_STATE_FOLDER)
     return RegistryFolder(Path(given).expanduser() if given else state / "registry")
 
 
 def _face(arguments: argparse.Namespace) -> Face:
-    folder = _registry_folder(arguments)
+    folder = _registry_folder(arguments.folder)
     return folder.read_write if arguments.read_write else folder.pull_only
+
+
+def _registry_client(arguments: argparse.Namespace) -> RegistryClient:
+    """Return a client of the registry that the environment names, else of the one in its folder.
+
+    :raises InputError: neither names one, or what it says does not fit
+    """
+    from evc.fleet.connections import read_connection
+    from evc.registry.connection import ALLOWED, registry_connection
+
+    value, where = os.environ.get(REGISTRY_CONNECTION_VARIABLE), "connection evc_registry"
+    if value:
+        return registry_connection(where, read_connection(where, value, ALLOWED)).client()
+    # the folder beside the embedded database belongs to that: with another database it may be another fleet's
+    is_embedded = not arguments.database and not os.environ.get(DATABASE_VARIABLE)
+    found = _registry_folder().connection() if is_embedded or os.environ.get(REGISTRY_VARIABLE) else None
+    if found is None:
+        allowed = f"the variable {REGISTRY_CONNECTION_VARIABLE} or {REGISTRY_VARIABLE}"
+        raise InputError(where, "is not defined", allowed)
+    return registry_connection(where, found).client()
 
 
 def _init_registry(arguments: argparse.Namespace) -> None:
     from evc.registry.folder import Wanted
 
-    folder = _registry_folder(arguments)
+    folder = _registry_folder(arguments.folder)
     fields = ("port", "pull_port", "pull_address", "renew", "new_password")
     made = folder.init(Wanted(names=arguments.names, **{name: getattr(arguments, name) for name in fields}))
     if arguments.json:
@@ -391,7 +414,7 @@ def _made_row(folder: RegistryFolder, made: Made) -> Row:
 
 
 def _accounts(arguments: argparse.Namespace) -> None:
-    folder = _registry_folder(arguments)
+    folder = _registry_folder(arguments.folder)
     faces = (folder.read_write, folder.pull_only)
     rows = [{"login": login, "face": face.name} for face in faces for login in face.accounts.logins()]
     if arguments.json:
@@ -445,31 +468,51 @@ def _check_scenarios(arguments: argparse.Namespace) -> None:
 
 
 def _plan_scenario(arguments: argparse.Namespace) -> None:
+    from contextlib import ExitStack
     from dataclasses import asdict
 
+    from evc.building.images import Images
     from evc.building.outlook import outlook
     from evc.store.database import check_schema, reporting
 
     scenario = _read_scenario(arguments.file)
     models = Path(arguments.models or arguments.file.absolute().parent.parent / "models")
     engine = open_database(arguments.database)
-    with reporting():
+    with reporting(), ExitStack() as end:
         check_schema(engine)
-        with engine.connect() as connection:
-            found = outlook(connection, scenario, models)
+        client, why = None, None
+        try:
+            client = end.enter_context(_registry_client(arguments))
+        except InputError as error:
+            why = str(error)
+        connection = end.enter_context(engine.connect())
+        found = outlook(connection, scenario, models, Images(connection, client, why))
     if arguments.json:
         print_json([asdict(found)], sys.stdout)
         return
     print(f"nodes: {len(found.nodes)}: {', '.join(found.nodes)}")
     if found.build:
-        print(f"build: {found.build}")
+        print(f"build: {printable(found.build)}")
     print(f"image: {found.image or 'what is deployed on each node'}{f', {found.digest}' if found.digest else ''}")
+    if found.registry or found.registry_why:
+        print(f"registry: {printable(_registry_line(found))}")
     for number, names in enumerate(found.waves, 1):
         print(f"wave {number}: {len(names)}: {', '.join(names)}")
     if found.waves:
         print(f"have it already: {', '.join(found.has_it) or 'none'}")
     if scenario.inference:
         print(f"inference: {scenario.inference.input or 'as the model does without an input'}")
+
+
+def _registry_line(found: Outlook) -> str:
+    import time
+
+    if found.registry:
+        return f"{found.registry}, asked now"
+    if found.registry_ts is None:
+        return f"not asked, and sync_registry has seen no image yet: {found.registry_why}"
+    age = _duration(max(0, time.time() - found.registry_ts))
+    return f"not asked; as sync_registry saw it {age} ago, {_time(found.registry_ts)}: {found.registry_why}"
 
 
 # -- the command line ------------------------------------------------------------------------------------------------
@@ -593,7 +636,11 @@ def _add_scenario(commands: Any, in_json: argparse.ArgumentParser, shared: argpa
     check.set_defaults(run=_check_scenarios)
     check.add_argument("files", metavar="FILE", nargs="+", type=Path)
     does = "show what a run would do now, without doing it"
-    more = " Nodes, builds and images are taken from the metrics database: what sync_registry saw last."
+    more = (
+        " Nodes and builds are taken from the metrics database. Which image a tag leads to is asked of the registry, "
+        f"which the variable {REGISTRY_CONNECTION_VARIABLE} or the registry's folder names; where it does not answer, "
+        "what sync_registry saw last counts, and that is said."
+    )
     plan = scenario.add_parser("plan", help=does, description=f"{does[0].upper()}{does[1:]}.{more}", parents=[shared])
     plan.set_defaults(run=_plan_scenario)
     plan.add_argument("file", metavar="FILE", type=Path)

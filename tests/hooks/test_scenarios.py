@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Engine, insert, select
 
 from evc.errors import InputError, ScenarioFailed
+from evc.hooks.inference import InferenceHook, Wanted
 from evc.hooks.scenarios import Begun, Ending, ScenarioHook, inference_key, still_registered
 from evc.store.scenarios import find_scenario_run
-from evc.store.tables import inference_results, inference_runs, node_events, nodes
+from evc.store.tables import assignments, inference_results, inference_runs, node_events, nodes
 from tests.store.batches import TS, store_with_nodes
 
 KEY = "scenario_farm manual__1"
@@ -26,9 +27,18 @@ events:
 
 @pytest.fixture
 def hook(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> ScenarioHook:
-    monkeypatch.setattr("evc.hooks.scenarios.checked_engine", lambda: engine)
+    for module in ("scenarios", "inference"):
+        monkeypatch.setattr(f"evc.hooks.{module}.checked_engine", lambda: engine)
     store_with_nodes(engine, 2)
+    for model in ("farm", "other"):
+        deploy(engine, model, 1, 2)
     return ScenarioHook(logging.getLogger())
+
+
+def deploy(engine: Engine, model: str, *node_ids: int) -> None:
+    row = {"model": model, "repository": model, "digest": DIGEST, "spec": {}, "ts": TS, "status": "running"}
+    with engine.begin() as connection:
+        connection.execute(insert(assignments), [{**row, "node_id": node_id} for node_id in node_ids])
 
 
 def ran(engine: Engine, node_id: int, model: str, status: str = "succeeded", key: str = KEY) -> None:
@@ -94,6 +104,39 @@ def test_where_all_nodes_got_through_but_a_task_did_not_there_is_nothing_to_do_a
         hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS, ("rollout.plan",)))
     with pytest.raises(InputError, match="every node got through"):
         hook.begin("farm.yaml", CONTENT, Begun("scenario_farm manual__2", "farm", (), (), "manual__1"))
+
+
+@pytest.mark.parametrize(
+    ("more", "names", "taken"),
+    [
+        ("", (), ["n1"]),
+        ("", ("n2",), ["n2"]),  # said is said: that the model is not there is told by what needs it
+        ("collect: true\n", (), ["n1"]),
+        ("build: {builder: n1}\n", (), ["n1", "n2"]),
+        ("build: {builder: n1}\nrollout: {}\n", (), ["n1", "n2"]),
+    ],
+)
+def test_where_no_node_is_named_a_model_that_is_only_run_runs_where_it_is_deployed(
+    engine: Engine, hook: ScenarioHook, more: str, names: tuple[str, ...], taken: list[str]
+) -> None:
+    deploy(engine, "lawn", 1)
+    assert hook.begin("farm.yaml", CONTENT + more, Begun(KEY, "lawn", names, ())) == taken
+
+
+def test_a_model_that_is_deployed_nowhere_is_said_to_be(engine: Engine, hook: ScenarioHook) -> None:
+    with pytest.raises(InputError) as caught:
+        hook.begin("farm.yaml", CONTENT, Begun(KEY, "lawn", (), ()))
+    with pytest.raises(InputError) as by_hand:  # the same rule, the same words
+        InferenceHook(hook.log)._select(Wanted("lawn"), {})
+    assert str(caught.value) == str(by_hand.value)
+    deploy(engine, "lawn", 1)
+    with pytest.raises(InputError, match=r'"lawn" is deployed on no node that bears {"site": "north"}; allowed: dep'):
+        hook.begin("farm.yaml", CONTENT + "nodes: {labels: {site: north}}\n", Begun(KEY, "lawn", (), ()))
+    with engine.begin() as connection:
+        assert find_scenario_run(connection, KEY) is None
+        connection.execute(nodes.update().where(nodes.c.name == "n1").values(labels={"site": "north"}))
+    content = CONTENT + "nodes: {labels: {site: north}}\n"
+    assert hook.begin("farm.yaml", content, Begun(KEY, "farm", (), ())) == ["n1"]
 
 
 def test_again_takes_those_that_did_not_get_through_and_are_still_registered(

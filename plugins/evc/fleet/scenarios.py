@@ -6,6 +6,7 @@ Every key is documented in ``include/scenarios/reference.yaml.example``; a test 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,7 @@ from evc.fleet.documents import read_document
 from evc.fleet.images import DIGEST_PATTERN, TAG_PATTERN
 from evc.fleet.inputs import INPUT_PATTERN
 from evc.fleet.models import LINE_PATTERN, MAX_NAME, MODEL_PATTERN, VARIABLE_PATTERN, WORD_PATTERN
-from evc.fleet.nodes import GROUP_PATTERN, LABEL_PATTERN, NAME_PATTERN, quote
+from evc.fleet.nodes import GROUP_PATTERN, LABEL_PATTERN, NAME_PATTERN, Node, quote, select
 from evc.fleet.spans import SPAN_PATTERN, seconds_of
 from evc.fleet.waves import DEFAULT_WAVES, parse_waves
 
@@ -144,7 +145,7 @@ class Selection(_Part):
         default_factory=list, description="these nodes"
     )
     groups: Annotated[list[Group], AfterValidator(_once_each)] = Field(
-        default_factory=list, description="the nodes of these groups; without names either: all nodes"
+        default_factory=list, description="the nodes of these groups; without names either: all nodes, or see nodes"
     )
     labels: dict[Label, Line] = Field(
         default_factory=dict, description="of those only the nodes that bear all of these labels"
@@ -237,7 +238,11 @@ class Scenario(_Part):
         "UTC", description="time zone of the schedule, a name of the IANA database"
     )
     model: ModelImage = Field(description="which model, and which image of it")
-    nodes: Selection = Field(default_factory=Selection, description="which nodes; all where nothing is said")
+    nodes: Selection = Field(
+        default_factory=Selection,
+        description="which nodes; without names and groups all, or, where the model is run and neither built nor "
+        "rolled out, those on which it is deployed",
+    )
     collect: bool = Field(False, description="whether the nodes' telemetry is collected first")
     build: BuildStep | None = Field(None, description="the model is built first")
     rollout: RollOutStep | None = Field(None, description="the image is rolled out to the nodes")
@@ -279,6 +284,39 @@ def read_scenario(path: str, data: bytes) -> Scenario:
     file = path.rsplit("/", 1)[-1]
     check_scenario_name(file, file.removesuffix(".example").removesuffix(ENDING))
     return read_document(file, data).fit(Scenario, _WORDS)
+
+
+def choose_nodes(
+    scenario: Scenario,
+    nodes: Iterable[Node],
+    model: str,
+    names: Collection[str],
+    groups: Collection[str],
+    deployed: Collection[int],
+) -> list[Node]:
+    """Return the nodes that a run takes.
+
+    Where no name and no group is given all of them; where it only runs the model, those on which that is deployed, as
+    run_inference does.
+
+    :param nodes: all that are registered
+    :param model: of the run, which may have been given another one than the file names; names and groups too
+    :param deployed: ids of the nodes on which the model is deployed
+    :raises InputError: a name or group that no node has, labels that none bears, no node at all
+    """
+    nodes, labels = list(nodes), scenario.nodes.labels
+    only_runs = scenario.inference and not scenario.build and not scenario.rollout
+    if only_runs and not names and not groups:
+        chosen = [node for node in nodes if node.id in deployed and labels.items() <= node.labels.items()]
+        if not chosen:
+            bearing = f" that bears {quote(labels)}" if labels else ""
+            wrong = f"{quote(model)} is deployed on no node{bearing}"
+            raise InputError("model", wrong, "deploy_model first, or name nodes")
+        return chosen
+    chosen = select(nodes, names, groups, labels)
+    if not chosen:
+        raise InputError("nodes", "no node is registered", "nodes that register_node or import_inventory made")
+    return chosen
 
 
 def keys(part: type[BaseModel] = Scenario, before: str = "") -> dict[str, Any]:

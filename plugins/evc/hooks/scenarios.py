@@ -11,13 +11,14 @@ from sqlalchemy import Connection, Engine
 
 from evc.errors import InputError, ScenarioFailed
 from evc.fleet.log import Log
-from evc.fleet.nodes import Node, quote, select
-from evc.fleet.scenarios import EventRule, Scenario, read_scenario
+from evc.fleet.nodes import Node, quote
+from evc.fleet.scenarios import EventRule, Scenario, choose_nodes, read_scenario
 from evc.fleet.spans import seconds_of
 from evc.fleet.thresholds import Summary, crossed
 from evc.fleet.waves import SUCCEEDED
 from evc.hooks.inference import run_key
 from evc.hooks.metrics import checked_engine
+from evc.store.assignments import list_assignments
 from evc.store.events import SEVERITIES, record_event
 from evc.store.nodes import list_nodes
 from evc.store.scenarios import (
@@ -91,8 +92,8 @@ class ScenarioHook:
 
         A retry finds what the first try stored.
 
-        :raises InputError: a name or group that no node has, labels that none bears, an earlier run that is not there,
-            or nothing is left to do
+        :raises InputError: a name or group that no node has, labels that none bears, a model that is deployed on none
+            where that counts, an earlier run that is not there, or nothing is left to do
         """
         scenario = read_scenario(file, content.encode())
         with self.engine.begin() as connection:
@@ -113,11 +114,13 @@ class ScenarioHook:
         nodes = list_nodes(connection)
         if given.again:
             left = self._left(connection, given)
-            chosen = [node for node in nodes if node.name in left]
-        else:
-            chosen = select(nodes, given.names, given.groups, scenario.nodes.labels)
-        if not chosen:
-            raise InputError("nodes", "no node is registered", "nodes that register_node or import_inventory made")
+            names = [node.name for node in nodes if node.name in left]
+            if not names:
+                wrong = f"those that did not get through {quote(given.again)} are removed"
+                raise InputError("again", wrong, "a run with nodes that are still registered")
+            return sorted(names)
+        deployed = {found.node_id for found in list_assignments(connection) if found.model == given.model}
+        chosen = choose_nodes(scenario, nodes, given.model, given.names, given.groups, deployed)
         return sorted(node.name for node in chosen)
 
     def _left(self, connection: Connection, given: Begun) -> set[str]:

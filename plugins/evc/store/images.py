@@ -73,6 +73,11 @@ def image_rows(connection: Connection, gone: bool = False) -> list[dict[str, Any
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def last_look(connection: Connection) -> int | None:
+    """Return when the registry was seen last, unix seconds; None: no image was ever seen in it."""
+    return connection.execute(select(func.max(registry_images.c.last_seen_ts))).scalar()
+
+
 def known_details(connection: Connection) -> dict[tuple[str, str], Details]:
     """Return what is known of images, by repository and digest: what a digest stands for never changes."""
     columns = [registry_images.c[item.name] for item in fields(Details)]
