@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from evc.errors import ContainerFailed, NodeError, NodeRefused, Stopped
+from evc.errors import ConnectionCut, ContainerFailed, NodeError, NodeRefused, Stopped
 from evc.fleet.images import Image
+from evc.inference.once import OnceRun
 from tests.inference.nodes import (
     counting,
     labels,
@@ -208,6 +210,53 @@ def test_a_run_that_is_cleared_replaces_its_results(bench: Bench) -> None:
     first, second = run_once(bench.database, bench.node, given), run_once(bench.database, bench.node, given)
     assert (first.id, second.id, second.status) == (first.id, first.id, "succeeded")
     assert labels(bench.database) == numbers(20)
+
+
+def away(bench: Bench, given: Any) -> None:
+    """Carry out an order while the node does not answer, as the task's hook does."""
+    with pytest.raises(NodeError) as caught:
+        run_once(bench.database, bench.node, given)
+    OnceRun(bench.database, given, bench.node.name, logging.getLogger("tests")).out_of_touch(caught.value)
+
+
+def test_a_run_that_is_cleared_says_that_the_node_is_away_and_keeps_its_results_until_it_is_back(bench: Bench) -> None:
+    given = bench.order(counting(20))
+    first = run_once(bench.database, bench.node, given)
+    bench.node.cut()
+    try:
+        for _ in range(2):
+            away(bench, given)
+            (row,) = run_rows(bench.database)
+            assert (row["status"], row["exit_code"], row["lines"], row["frames"]) == ("failed", None, 20, 20)
+            assert row["message"].startswith(f"{bench.node.name}: ")
+            assert labels(bench.database) == numbers(20)
+    finally:
+        bench.node.restore()
+    second = run_once(bench.database, bench.node, given)
+    assert (second.id, second.status, second.message, second.lines) == (first.id, "succeeded", None, 20)
+    assert labels(bench.database) == numbers(20)
+
+
+def test_a_run_that_ended_and_could_not_clear_away_is_not_lost_while_the_node_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_: object) -> None:
+        raise ConnectionCut("the link was cut")
+
+    given = bench.order(counting(20, then="exit 5"))
+    with monkeypatch.context() as patched, pytest.raises(ConnectionCut):
+        patched.setattr("evc.engine.client.Engine.remove", cut)
+        run_once(bench.database, bench.node, given)
+    assert [(row["status"], row["exit_code"]) for row in run_rows(bench.database)] == [("failed", 5)]
+    bench.node.cut()
+    try:
+        away(bench, given)
+    finally:
+        bench.node.restore()
+    assert [(row["status"], row["exit_code"]) for row in run_rows(bench.database)] == [("failed", None)]
+    run = run_once(bench.database, bench.node, given)  # nothing runs a second time: its container knows
+    assert (run.status, run.exit_code, labels(bench.database)) == ("failed", 5, numbers(20))
+    assert left_on(bench.node) == []
 
 
 def test_a_cut_link_is_no_verdict(bench: Bench) -> None:

@@ -24,6 +24,8 @@ from evc.store.inference import (
     find_run,
     node_conditions,
     open_run,
+    overrule_run,
+    reopen_run,
     reset_run,
     result_origin,
     store_chunk,
@@ -91,6 +93,23 @@ def test_who_was_overtaken_stores_nothing(engine: Engine) -> None:
     with pytest.raises(Stopped):
         append(engine, run, lines(0, 5))
     assert len(stored(engine)) == 3
+
+
+def test_another_go_that_could_not_begin_is_told_and_takes_no_line_away(engine: Engine) -> None:
+    store_with_nodes(engine, 1)
+    run = append(engine, opened(engine, container_id="c1"), lines(0, 3))
+    with engine.begin() as connection:
+        over = change_run(connection, run, status="succeeded", finished_ts=TS, exit_code=0, oom_killed=False)
+        told = overrule_run(connection, over, "n1: does not answer", TS + 9)
+        assert (told.status, told.message, told.finished_ts) == ("failed", "n1: does not answer", TS + 9)
+        assert (told.lines, told.cursor, told.exit_code) == (run.lines, run.cursor, None)
+        assert overrule_run(connection, over, "n1: late", TS + 10) == told  # someone else was quicker
+    assert len(stored(engine)) == 3
+    with engine.begin() as connection:
+        again = reopen_run(connection, told)
+    assert (again.status, again.message, again.finished_ts, again.lines) == ("running", None, None, 3)
+    append(engine, again, lines(3, 1))
+    assert [row["seq"] for row in stored(engine)] == [0, 1, 2, 3]
 
 
 def test_another_go_replaces_the_results(engine: Engine) -> None:

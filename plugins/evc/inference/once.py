@@ -42,6 +42,8 @@ from evc.store.inference import (
     Run,
     change_run,
     open_run,
+    overrule_run,
+    reopen_run,
     reset_run,
 )
 
@@ -88,6 +90,8 @@ class OnceRun:
         self._container: str | None = None
         self._ledger: Ledger | None = None
         self._run = self._change(open_run, self._given())
+        # another go of it, which has not begun yet; or an earlier try was killed before it could clear away
+        self._was_over = self._run.finished_ts is not None
 
     # -- what the caller does ----------------------------------------------------------------------------------------
 
@@ -114,23 +118,37 @@ class OnceRun:
                 raise
 
     def out_of_touch(self, error: NodeError) -> None:
-        """Keep why the node could not be asked; the run itself may go on."""
-        self._change(change_run, self._run, status=UNREACHABLE, message=str(error))
+        """Keep why the node could not be asked; the run itself may go on, unless it had ended before this try."""
+        if self._was_over:
+            self._overrule(error)
+        else:
+            self._change(change_run, self._run, status=UNREACHABLE, message=str(error))
 
     def _refused(self, error: NodeError) -> None:
         """Keep why the node could not do it: this try is over, another one begins anew."""
-        self._change(change_run, self._run, status=FAILED, message=str(error), finished_ts=int(time.time()))
+        if self._was_over:
+            self._overrule(error)
+        else:
+            self._change(change_run, self._run, status=FAILED, message=str(error), finished_ts=int(time.time()))
+
+    def _overrule(self, error: NodeError) -> None:
+        """Let the row say what this try found: how the go before it ended is no answer to who asked for another."""
+        self._run = self._change(overrule_run, self._run, str(error), int(time.time()))
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
     async def _go(self, engine: Engine) -> Run:
         found = await self._find(engine)
         if self._run.finished_ts is not None:
-            if found:  # an earlier try ended before it could clear away
+            self._was_over = False
+            if found and not self._is_overruled(found):  # an earlier try ended before it could clear away
                 await engine.remove(found)
                 return self._run
-            self._run = await self._store(reset_run, self._run, self._given())
-            self._log.info("%s: this run had ended before; it starts anew, its results are replaced", self._name)
+            if found:
+                self._run = await self._store(reopen_run, self._run)
+            else:
+                self._run = await self._store(reset_run, self._run, self._given())
+                self._log.info("%s: this run had ended before; it starts anew, its results are replaced", self._name)
         elif found is None and self._run.container_id:
             return await self._finish(FAILED, message="its container was removed by someone before it had ended")
         try:
@@ -145,6 +163,11 @@ class OnceRun:
                 raise ContainerFailed(str(error)) from None  # no such file, no such device: a retry mends nothing
             raise
         return await self._watch(engine, self._container, state)
+
+    def _is_overruled(self, found: str) -> bool:
+        """Whether the row says what a try found that could not look at the container: this one can."""
+        run = self._run
+        return run.status == FAILED and run.exit_code is None and run.container_id == found
 
     async def _find(self, engine: Engine) -> str | None:
         order = self._order

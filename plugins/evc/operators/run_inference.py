@@ -19,7 +19,8 @@ class RunInferenceOperator(BaseOperator):
     """Runs a container of a model on a node; its lines are read as they come and stored.
 
     The task fails where the model does, or where its time is over without a line. A retry after a cut connection or a
-    killed task reads on; a task that is cleared after its end runs anew and its results are replaced.
+    killed task reads on; a task that is cleared after its end runs anew and its results are replaced. Where the node is
+    away then, the run's row says so, and the results of the go before stay until one begins.
 
     :param node: name of the node
     :param digest: of the image

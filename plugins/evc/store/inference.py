@@ -110,6 +110,28 @@ def change_run(connection: Connection, run: Run, **values: Any) -> Run:
     return _by_id(connection, run)
 
 
+def overrule_run(connection: Connection, run: Run, message: str, ts: int) -> Run:
+    """Let a finished run say that another go of it failed before it could begin; returns it as it is now.
+
+    The lines and the figures of the go before stay until one begins. One that someone else has changed since it was
+    read stays as it is.
+
+    :param message: why it could not begin
+    :param ts: unix seconds
+    """
+    unchanged = (inference_runs.c.id == run.id) & (inference_runs.c.finished_ts == run.finished_ts)
+    values = {"status": FAILED, "message": message, "finished_ts": ts, "exit_code": None, "oom_killed": None}
+    connection.execute(update(inference_runs).where(unchanged).values(values))
+    return _by_id(connection, run)
+
+
+def reopen_run(connection: Connection, run: Run) -> Run:
+    """Make a run whose container is still there unfinished, to read on from where its last lines were stored."""
+    values = {"status": RUNNING, "message": None, "finished_ts": None}
+    connection.execute(update(inference_runs).where(inference_runs.c.id == run.id).values(values))
+    return _by_id(connection, run)
+
+
 def unfinished_runs(connection: Connection, mode: str) -> list[Run]:
     """Return the runs of a mode that are not finished, by id."""
     query = select(inference_runs).where(inference_runs.c.mode == mode, inference_runs.c.finished_ts.is_(None))
