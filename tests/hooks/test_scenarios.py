@@ -151,5 +151,39 @@ def test_again_takes_those_that_did_not_get_through_and_are_still_registered(
     again = Begun("scenario_farm manual__2", "farm", (), (), "manual__1")
     assert hook.begin("farm.yaml", CONTENT, again) == ["n1"]
     other = Begun("scenario_other manual__2", "farm", (), (), "manual__1")
-    with pytest.raises(InputError, match="no ended run of scenario_other"):
+    with pytest.raises(InputError, match="no earlier run of scenario_other"):
         hook.begin("other.yaml", CONTENT, other)
+
+
+@pytest.mark.parametrize("status", [None, "running", "unreachable", "failed"])
+def test_again_takes_a_run_that_was_ended_before_its_finish_by_what_is_known_of_its_nodes(
+    engine: Engine, hook: ScenarioHook, status: str | None
+) -> None:
+    hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
+    ran(engine, 1, "farm")
+    if status:
+        ran(engine, 2, "farm", status)
+    for number in (2, 3):  # the second time the row of the run is closed already
+        again = Begun(f"scenario_farm manual__{number}", "farm", (), (), "manual__1")
+        assert hook.begin("farm.yaml", CONTENT, again) == ["n2"]
+        with engine.connect() as connection:
+            before, now = (find_scenario_run(connection, key) for key in (KEY, again.key))
+        assert before
+        assert now
+        assert (before.status, before.message) == ("failed", "its run was ended before its finish")
+        assert (now.status, now.finished_ts) == ("running", None)
+    itself = Begun("scenario_farm manual__4", "farm", (), (), "manual__4")
+    with pytest.raises(InputError, match='"manual__4" is no earlier run of scenario_farm; allowed: the id of a run'):
+        hook.begin("farm.yaml", CONTENT, itself)
+
+
+def test_where_no_step_tells_of_a_node_again_takes_all_of_a_run_that_did_not_succeed(
+    engine: Engine, hook: ScenarioHook
+) -> None:
+    content = "description: Looks\nmodel: {name: farm}\ncollect: true\n"
+    hook.begin("farm.yaml", content, Begun(KEY, "farm", ("n1",), ()))
+    again = Begun("scenario_farm manual__2", "farm", (), (), "manual__1")
+    assert hook.begin("farm.yaml", content, again) == ["n1"]
+    assert hook.finish("farm.yaml", content, Ending(again.key, None, TS))["good"] == 1
+    with pytest.raises(InputError, match="every node got through"):
+        hook.begin("farm.yaml", content, Begun("scenario_farm manual__3", "farm", (), (), "manual__2"))

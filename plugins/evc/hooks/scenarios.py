@@ -25,6 +25,7 @@ from evc.store.scenarios import (
     FAILED,
     ScenarioRun,
     begin_scenario,
+    close_abandoned,
     end_scenario,
     find_scenario_run,
     is_good,
@@ -106,6 +107,7 @@ class ScenarioHook:
                     "model": given.model,
                     "nodes": self._choose(connection, scenario, given),
                 }
+                close_abandoned(connection, name_of(file), "its run was ended before its finish", int(time.time()))
                 known = begin_scenario(connection, values, int(time.time()))
         self.log.info("%d nodes: %s", len(known.nodes), ", ".join(known.nodes))
         return known.nodes
@@ -126,15 +128,18 @@ class ScenarioHook:
     def _left(self, connection: Connection, given: Begun) -> set[str]:
         dag_id = given.key.partition(" ")[0]
         key = f"{dag_id} {given.again}"
+        # one that its finish did not close was ended by hand: only one run of a scenario goes on at a time
         before = find_scenario_run(connection, key)
-        if before is None or before.finished_ts is None:
+        if before is None:
             raise InputError(
-                "again", f"{quote(given.again)} is no ended run of {dag_id}", "the id of a run that finish has closed"
+                "again", f"{quote(given.again)} is no earlier run of {dag_id}", "the id of a run whose select succeeded"
             )
-        failed = self._failed(connection, before)
+        failed = set(self._failed(connection, before))
+        if not _steps(before) and before.status != SUCCEEDED:
+            failed = set(before.nodes)  # nothing tells how far a node came
         if not failed:
             raise InputError("again", f"every node got through {quote(given.again)}", "a run with nodes that did not")
-        return set(failed)
+        return failed
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
@@ -181,8 +186,7 @@ class ScenarioHook:
 
     def _failed(self, connection: Connection, run: ScenarioRun) -> dict[str, str]:
         """Return by name, for each node that did not get through, how far it came."""
-        scenario = read_scenario(f"{run.scenario}.yaml", run.content.encode())
-        steps = [step for step in ("rollout", "inference") if getattr(scenario, step)]
+        steps = _steps(run)
         outcomes = node_outcomes(connection, run.run_id, inference_key(run.run_id))
         return {
             name: ", ".join(f"{step}: {outcomes.get(name, {}).get(step, 'not begun')}" for step in steps)
@@ -247,6 +251,12 @@ def still_registered(names: Iterable[str], log: Log) -> list[str]:
     if len(gone) == len(names):
         raise InputError("nodes", "none of the run's is registered any more", "names of registered nodes")
     return [name for name in names if name in known]
+
+
+def _steps(run: ScenarioRun) -> list[str]:
+    """Return the steps of a run that leave a row for each node."""
+    scenario = read_scenario(f"{run.scenario}.yaml", run.content.encode())
+    return [step for step in ("rollout", "inference") if getattr(scenario, step)]
 
 
 def inference_key(key: str) -> str:

@@ -122,7 +122,7 @@ def again() -> Param:
     """Which earlier run is done once more."""
     return _optional(
         r"^[^\x00-\x1f\x7f]{1,250}$",
-        "Id of an ended run of this DAG: only the nodes that did not get through it, whatever nodes and groups say.",
+        "Id of an earlier run of this DAG: only the nodes that did not get through it, whatever nodes and groups say.",
         title="Again",
     )
 

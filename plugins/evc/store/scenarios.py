@@ -69,6 +69,13 @@ def end_scenario(connection: Connection, run_id: str, status: str, message: str,
     connection.execute(update(scenario_runs).where(scenario_runs.c.run_id == run_id).values(values))
 
 
+def close_abandoned(connection: Connection, scenario: str, message: str, ts: int) -> None:
+    """Close the runs of a scenario that nobody will: only one goes on at a time, and another begins."""
+    abandoned = (scenario_runs.c.scenario == scenario) & scenario_runs.c.finished_ts.is_(None)
+    values = {"status": FAILED, "message": message, "finished_ts": ts}
+    connection.execute(update(scenario_runs).where(abandoned).values(values))
+
+
 def node_outcomes(connection: Connection, rollout_key: str, inference_key: str) -> dict[str, dict[str, str]]:
     """Return by the name of a node what became of it: of ``rollout`` and ``inference`` those that it took part in.
 
