@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from evc.store.nodes import store_node
+from evc.store.rollouts import PAUSE, set_command
 from tests.fleet.test_rollouts import MODEL_YAML, running
 from tests.servers.edge import EdgeFleet
 from tests.servers.edge_node import EdgeNode
@@ -76,6 +77,28 @@ def answer(airflow: RunningAirflow, run_id: str, option: str) -> str:
     return airflow.api.run_state("deploy_model", run_id)
 
 
+def approve_while_it_pauses(airflow: RunningAirflow, run_id: str) -> None:
+    """Pause the first roll-out, approve its wave, resume it, and wait for the end of its run: it asks no more."""
+
+    def command(given: str | None) -> None:
+        with airflow.engine.begin() as connection:
+            assert set_command(connection, 1, given)
+
+    def state() -> str:
+        return next(str(it["state"]) for it in airflow.tasks("deploy_model", run_id) if it["task_id"] == "wave_1.gate")
+
+    def has_ended() -> bool:
+        assert state() != "awaiting_input"
+        return airflow.api.run_state("deploy_model", run_id) in ENDED
+
+    command(PAUSE)
+    time.sleep(3)  # see answer
+    airflow.api._send("PATCH", gate(airflow, run_id), {"chosen_options": ["Approve"], "params_input": {}})
+    airflow.until(lambda: state() == "up_for_reschedule", 60, "the pause")
+    command(None)
+    airflow.until(has_ended, 300, f"deploy_model {run_id}")
+
+
 def test_approval_pool_and_a_run_that_is_marked_as_failed(
     airflow: RunningAirflow, edge_fleet: EdgeFleet, edge_nodes: list[EdgeNode]
 ) -> None:
@@ -86,9 +109,15 @@ def test_approval_pool_and_a_run_that_is_marked_as_failed(
     run_id = airflow.trigger("deploy_model", model="reid", tag="1.0", waves=[1, "100%"], approval=True)
     airflow.until(lambda: is_asked(airflow, run_id), 180, "the question")
     asked = airflow.api.get(gate(airflow, run_id))
-    assert asked["subject"] == "Go on with wave 2 of reid:1.0?"
+    assert asked["subject"] == "Roll-out 1 of reid:1.0: go on with wave 2 of 2, 2 nodes?"
+    assert asked["body"].splitlines()[:3] == [
+        f"- image: `reid@{digest}`",
+        "- wave 1 of 2 is done: 1 succeeded, 0 failed",
+        "- wave 2 of 2 is next: 2 nodes: edge-2, edge-3",
+    ]
     assert [running(node) for node in edge_nodes] == [[digest], [], []]
-    assert answer(airflow, run_id, "Approve") == "success", airflow.api.failure("deploy_model", run_id)
+    approve_while_it_pauses(airflow, run_id)
+    assert airflow.api.run_state("deploy_model", run_id) == "success", airflow.api.failure("deploy_model", run_id)
     assert [running(node) for node in edge_nodes] == [[digest]] * 3
     tasks = {(task["task_id"], task["map_index"]): task for task in airflow.tasks("deploy_model", run_id)}
     names = [tasks["wave_2.deploy", index]["rendered_map_index"] for index in (0, 1)]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine
@@ -235,7 +235,7 @@ class RolloutHook:
             return Gate(None, f"{message}; {rollout} pauses: evc rollouts resume {rollout.id}")
         return Gate([node.name for node in nodes if node.wave == wave + 1], message)
 
-    def reject(self, run_id: str, wave: int, who: str) -> None:
+    def reject(self, run_id: str, wave: int, who: str) -> NoReturn:
         """End a roll-out whose next wave was not approved.
 
         :param wave: the one that was not approved, from 0
