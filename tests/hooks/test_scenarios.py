@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert, select
 
 from evc.errors import InputError, ScenarioFailed
 from evc.hooks.inference import InferenceHook, Wanted
-from evc.hooks.scenarios import Begun, Ending, ScenarioHook, inference_key, still_registered
+from evc.hooks.scenarios import Begun, Ending, ScenarioHook, content_of, inference_key, still_registered
 from evc.store.scenarios import find_scenario_run
 from evc.store.tables import assignments, inference_results, inference_runs, node_events, nodes
 from tests.store.batches import TS, store_with_nodes
@@ -55,7 +55,7 @@ def test_a_run_that_was_given_another_model_is_judged_by_what_that_said(engine: 
     assert hook.begin("farm.yaml", CONTENT, Begun(KEY, "other", (), ())) == ["n1", "n2"]
     ran(engine, 1, "other")
     ran(engine, 2, "other")
-    assert hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS)) == {"good": 2, "failed": 0, "events": 0}
+    assert hook.finish(Ending(KEY, None, TS)) == {"good": 2, "failed": 0, "events": 0}
     with engine.connect() as connection:
         run = find_scenario_run(connection, KEY)
         assert run
@@ -72,7 +72,7 @@ def test_scenarios_that_are_due_at_the_same_time_each_raise_their_event_once(
         hook.begin("farm.yaml", content, Begun(key, "farm", ("n1",), ()))
         ran(engine, 1, "farm", key=key)
     for key in (*keys, *keys):  # each once more: its finish was killed at its very end
-        assert hook.finish("farm.yaml", content, Ending(key, None, TS))["events"] == 1
+        assert hook.finish(Ending(key, None, TS))["events"] == 1
     with engine.connect() as connection:
         assert connection.execute(select(node_events.c.ts).order_by("ts")).scalars().all() == [TS, TS + 1]
 
@@ -83,7 +83,7 @@ def test_where_the_model_did_not_run_there_is_no_event_of_what_it_did_not_say(
     hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
     ran(engine, 2, "farm", status="failed")
     with pytest.raises(ScenarioFailed, match="0 of 2 nodes got through, 0 events"):
-        hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS))
+        hook.finish(Ending(KEY, None, TS))
 
 
 def test_a_node_that_was_removed_meanwhile_is_not_the_end_for_the_others(engine: Engine, hook: ScenarioHook) -> None:
@@ -101,7 +101,7 @@ def test_where_all_nodes_got_through_but_a_task_did_not_there_is_nothing_to_do_a
     ran(engine, 1, "farm")
     ran(engine, 2, "farm")
     with pytest.raises(ScenarioFailed, match=r"2 of 2 nodes got through, 0 events; did not succeed: rollout.plan$"):
-        hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS, ("rollout.plan",)))
+        hook.finish(Ending(KEY, None, TS, ("rollout.plan",)))
     with pytest.raises(InputError, match="every node got through"):
         hook.begin("farm.yaml", CONTENT, Begun("scenario_farm manual__2", "farm", (), (), "manual__1"))
 
@@ -139,13 +139,21 @@ def test_a_model_that_is_deployed_nowhere_is_said_to_be(engine: Engine, hook: Sc
     assert hook.begin("farm.yaml", content, Begun(KEY, "farm", (), ())) == ["n1"]
 
 
+def test_a_run_ends_by_the_file_with_which_it_began(engine: Engine, hook: ScenarioHook) -> None:
+    hook.begin("farm.yaml", CONTENT.replace("below: 1", "above: 0"), Begun(KEY, "farm", ("n1",), ()))
+    ran(engine, 1, "farm")
+    assert content_of(KEY) == CONTENT.replace("below: 1", "above: 0")
+    assert content_of("scenario_farm manual__2") is None
+    assert hook.finish(Ending(KEY, None, TS))["events"] == 1
+
+
 def test_again_takes_those_that_did_not_get_through_and_are_still_registered(
     engine: Engine, hook: ScenarioHook
 ) -> None:
     hook.begin("farm.yaml", CONTENT, Begun(KEY, "farm", (), ()))
     ran(engine, 1, "farm", "failed")
     with pytest.raises(ScenarioFailed, match=r'0 of 2 nodes got through, 0 events; .*conf {"again": "manual__1"}$'):
-        hook.finish("farm.yaml", CONTENT, Ending(KEY, None, TS))
+        hook.finish(Ending(KEY, None, TS))
     with engine.begin() as connection:
         connection.execute(nodes.update().where(nodes.c.name == "n2").values(removed_ts=TS))
     again = Begun("scenario_farm manual__2", "farm", (), (), "manual__1")
@@ -184,6 +192,6 @@ def test_where_no_step_tells_of_a_node_again_takes_all_of_a_run_that_did_not_suc
     hook.begin("farm.yaml", content, Begun(KEY, "farm", ("n1",), ()))
     again = Begun("scenario_farm manual__2", "farm", (), (), "manual__1")
     assert hook.begin("farm.yaml", content, again) == ["n1"]
-    assert hook.finish("farm.yaml", content, Ending(again.key, None, TS))["good"] == 1
+    assert hook.finish(Ending(again.key, None, TS))["good"] == 1
     with pytest.raises(InputError, match="every node got through"):
         hook.begin("farm.yaml", content, Begun("scenario_farm manual__3", "farm", (), (), "manual__2"))

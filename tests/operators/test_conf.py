@@ -15,7 +15,7 @@ from evc.operators.conf import params_of
 def context(conf: dict[str, Any] | None, dag: dict[str, Any], task: dict[str, Any] | None = None) -> Context:
     task = {**dag, **(task or {})}  # as Airflow does
     given = {
-        "dag": SimpleNamespace(dag_id="deploy_model", params=dag),
+        "dag": SimpleNamespace(dag_id="deploy_model", params=dag, task_dict={}),
         "task": SimpleNamespace(params=task),
         "dag_run": SimpleNamespace(conf=conf),
         "params": {**task, **(conf or {})},

@@ -255,6 +255,25 @@ class Scenario(_Part):
     )
     identities: IdentityStep | None = Field(None, description="sightings of several nodes become identities")
 
+    @property
+    def only_runs(self) -> bool:
+        """Whether it runs the model and neither builds nor rolls it out."""
+        return bool(self.inference and not self.build and not self.rollout)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What it does: two files with the same steps are DAGs with the same tasks."""
+        is_named = self.model.tag or self.model.digest
+        does = {
+            "collect": self.collect,
+            "build": self.build,
+            "image": is_named and not self.build,
+            "rollout": self.rollout,
+            "inference": self.inference,
+            "identities": self.identities,
+        }
+        return tuple(step for step, wanted in does.items() if wanted)
+
     @model_validator(mode="after")
     def _does_something(self) -> Scenario:
         if not (self.collect or self.build or self.rollout or self.inference):
@@ -305,8 +324,7 @@ def choose_nodes(
     :raises InputError: a name or group that no node has, labels that none bears, no node at all
     """
     nodes, labels = list(nodes), scenario.nodes.labels
-    only_runs = scenario.inference and not scenario.build and not scenario.rollout
-    if only_runs and not names and not groups:
+    if scenario.only_runs and not names and not groups:
         chosen = [node for node in nodes if node.id in deployed and labels.items() <= node.labels.items()]
         if not chosen:
             bearing = f" that bears {quote(labels)}" if labels else ""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from evc.errors import InputError, ScenarioFailed
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node, quote
-from evc.fleet.scenarios import EventRule, Scenario, choose_nodes, read_scenario
+from evc.fleet.scenarios import ENDING, EventRule, Scenario, choose_nodes, read_scenario
 from evc.fleet.spans import seconds_of
 from evc.fleet.thresholds import Summary, crossed
 from evc.fleet.waves import SUCCEEDED
@@ -143,16 +143,16 @@ class ScenarioHook:
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
-    def finish(self, file: str, content: str, ending: Ending) -> dict[str, int]:
-        """Sum up, raise events, close the run.
+    def finish(self, ending: Ending) -> dict[str, int]:
+        """Sum up, raise events, close the run: by the file as it was when the run began.
 
         :raises ScenarioFailed: a node or another step did not get through
         """
-        scenario = read_scenario(file, content.encode())
         with self.engine.begin() as connection:
             run = find_scenario_run(connection, ending.key)
             if run is None:
                 raise ScenarioFailed("nothing was begun: the log of select says why")
+            scenario = scenario_of(run)
             nodes = [node for node in list_nodes(connection) if node.name in run.nodes]
             events = self._judge(connection, scenario, run, nodes, ending)
             failed = self._failed(connection, run)
@@ -255,8 +255,20 @@ def still_registered(names: Iterable[str], log: Log) -> list[str]:
 
 def _steps(run: ScenarioRun) -> list[str]:
     """Return the steps of a run that leave a row for each node."""
-    scenario = read_scenario(f"{run.scenario}.yaml", run.content.encode())
+    scenario = scenario_of(run)
     return [step for step in ("rollout", "inference") if getattr(scenario, step)]
+
+
+def content_of(key: str) -> str | None:
+    """Return the file of a run as it was when the run began; None: it has not. :param key: DAG and id of the run"""
+    with checked_engine().connect() as connection:
+        run = find_scenario_run(connection, key)
+    return run.content if run else None
+
+
+def scenario_of(run: ScenarioRun) -> Scenario:
+    """Return what a run does: its file as it was when it began."""
+    return read_scenario(f"{run.scenario}{ENDING}", run.content.encode())
 
 
 def inference_key(key: str) -> str:

@@ -15,9 +15,9 @@ _OF_AIRFLOW = frozenset({"openlineage"})
 
 
 def params_of(context: Context) -> dict[str, Any]:
-    """Return the run's params.
+    """Return the run's params; of a scenario by its file as it was when the run began.
 
-    :raises InputError: the run's conf has a key that is no param of its DAG
+    :raises InputError: the run's conf has a key that is no param of its DAG, or the file has other steps by now
     """
     known = list(dict.fromkeys([*context["dag"].params, *context["task"].params]))  # a task has its DAG's too
     for key in context["dag_run"].conf or {}:
@@ -25,4 +25,16 @@ def params_of(context: Context) -> dict[str, Any]:
             close = get_close_matches(key, known, 1)
             meant = f", is {close[0]} meant?" if close else ""
             raise InputError("conf", f"{quote(key)} is no param of {context['dag'].dag_id}{meant}", ", ".join(known))
-    return dict(context["params"])
+    begun = _as_begun(context)
+    return dict(context["params"]) if begun is None else begun
+
+
+def _as_begun(context: Context) -> dict[str, Any] | None:
+    from evc.operators.select_nodes import SelectNodesOperator
+
+    select = context["dag"].task_dict.get("select")
+    if not isinstance(select, SelectNodesOperator):
+        return None
+    from evc.operators.scenario_params import params_as_begun
+
+    return params_as_begun(context, select.file, select.content)

@@ -19,17 +19,13 @@ class FinishScenarioOperator(BaseOperator):
 
     Fails where a node or one of ``steps`` did not get through: a run is a success only where all of it is.
 
-    :param file: name of the scenario file
-    :param content: what it holds
     :param steps: ids of the tasks that are not of one node, without whose success nothing is good
     :param digest_of: id and XCom key of the task that says which image the run took; None: what is deployed
     """
 
-    def __init__(
-        self, *, file: str, content: str, steps: Sequence[str], digest_of: tuple[str, str] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, steps: Sequence[str], digest_of: tuple[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.file, self.content, self.steps, self.digest_of = file, content, list(steps), digest_of
+        self.steps, self.digest_of = list(steps), digest_of
 
     def execute(self, context: Context) -> dict[str, int]:
         """Return how many nodes were ``good``, how many ``failed``, and how many ``events`` there are.
@@ -46,7 +42,7 @@ class FinishScenarioOperator(BaseOperator):
             broken=tuple(self._broken(str(run.run_id))),
         )
         with one_line():
-            return ScenarioHook(self.log).finish(self.file, self.content, ending)
+            return ScenarioHook(self.log).finish(ending)
 
     def _digest(self, context: Context) -> str | None:
         if self.digest_of is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import BaseOperator, Context
 
 from evc.operators.dag_runs import rollout_key
@@ -14,14 +12,7 @@ class MatchIdentitiesOperator(BaseOperator):
     """Links what the nodes of a scenario's run have seen and nobody has linked yet to the identities of the scenario.
 
     A retry goes on where the try before it ended; a second time there is nothing to do.
-
-    :param file: name of the scenario file; its stem names the gallery
-    :param content: what it holds
     """
-
-    def __init__(self, *, file: str, content: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.file, self.content = file, content
 
     def execute(self, context: Context) -> dict[str, int]:
         """Return how many ``lines`` were read, ``visits`` made or lengthened, ``new_identities`` made.
@@ -31,5 +22,5 @@ class MatchIdentitiesOperator(BaseOperator):
         from evc.hooks.identities import IdentitiesHook
 
         with one_line():
-            found = IdentitiesHook(self.log).match(self.file, self.content, rollout_key(context))
+            found = IdentitiesHook(self.log).match(rollout_key(context))
         return {"lines": found.lines, "visits": found.visits, "new_identities": found.new_identities}

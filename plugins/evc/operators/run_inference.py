@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class RunInferenceOperator(BaseOperator):
         key = run_key(self.dag_id, self.task_id, str(context["dag_run"].run_id))
         with one_line():
             self._hook = InferenceHook(self.log)
-            run = self._hook.run(key, self.node, self.digest, wanted_of(context["params"]))
+            run = self._hook.run(key, self.node, self.digest, wanted_of(params_of(context)))
         self._judge(run)
         return {"node": self.node, "inference_run": run.id, "status": run.status, "lines": run.lines}
 

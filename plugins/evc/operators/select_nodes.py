@@ -12,7 +12,8 @@ from evc.operators.refusal import one_line
 
 
 class SelectNodesOperator(BaseOperator):
-    """Returns the names of the nodes that the run takes, and stores them with the scenario file as it is now.
+    """Returns the names of the nodes that the run takes, and stores them with the scenario file as it is now: later
+    tasks of the run go by that one.
 
     Reads ``model``, ``nodes``, ``groups`` and ``again`` from the run's params.
 

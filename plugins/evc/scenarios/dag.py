@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup, TriggerRule
+from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, TriggerRule
 from airflow.sdk.definitions.xcom_arg import XComArg
 
 from evc.fleet.scenarios import ENDING, Scenario, read_scenario
 from evc.operators.build_model import BuildModelOperator
 from evc.operators.finish_scenario import FinishScenarioOperator
 from evc.operators.match_identities import MatchIdentitiesOperator
-from evc.operators.params import again, build_params, inference_params, rollout_params, selection
 from evc.operators.plan_inference import PlanInferenceOperator
 from evc.operators.plan_sweeps import PlanSweepsOperator
 from evc.operators.resolve_image import ResolveImageOperator
 from evc.operators.roll_out import roll_out
 from evc.operators.run_inference import RunInferenceOperator
+from evc.operators.scenario_params import scenario_params
 from evc.operators.select_nodes import SelectNodesOperator
 from evc.operators.sweep_nodes import SweepNodesOperator
 
@@ -41,7 +41,7 @@ def scenario_dag(file: str, data: bytes) -> DAG:
         start_date=datetime(2026, 1, 1),
         catchup=False,
         max_active_runs=1,
-        params=_params(scenario),
+        params=scenario_params(scenario),
         default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
         description=scenario.description,
         doc_md=f"{scenario.description}\n\n```yaml\n{data.decode()}\n```\n",
@@ -57,42 +57,12 @@ def _schedule(scenario: Scenario) -> CronTriggerTimetable | None:
     return CronTriggerTimetable(scenario.schedule, timezone=scenario.timezone)
 
 
-def _params(scenario: Scenario) -> dict[str, Param]:
-    """Return the params of the hand-triggered DAGs, with what the scenario says as defaults."""
-    said: dict[str, Any] = {
-        "model": scenario.model.name,
-        "tag": scenario.model.tag,
-        "digest": scenario.model.digest,
-        "nodes": scenario.nodes.names,
-        "groups": scenario.nodes.groups,
-    }
-    known = {**selection(), "again": again()}
-    for step, params in (
-        (scenario.build, build_params()),
-        (scenario.rollout, rollout_params()),
-        (scenario.inference, inference_params()),
-    ):
-        if step:
-            known = {**known, **params}
-            said |= step.model_dump(mode="json")
-    if scenario.build:
-        known.pop("digest", None)  # the build makes it: one that is given would be passed over without a word
-    if scenario.collect:
-        known["sweeps"] = Param(1, type="integer", minimum=1, maximum=100, title="Sweeps")
-    return {key: _with_default(param, said[key]) if key in said else param for key, param in known.items()}
-
-
-def _with_default(param: Param, value: Any) -> Param:
-    return Param(value, description=param.description, schema=param.schema)
-
-
 class _Steps:
     """Adds the steps of a scenario to the DAG that is being made, one after another."""
 
     def __init__(self, file: str, content: str, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.file = {"file": file, "content": content}
-        self.select = SelectNodesOperator(task_id="select", **self.file)
+        self.select = SelectNodesOperator(task_id="select", file=file, content=content)
         self.last: Any = self.select
         self.digest: XComArg | None = None
         self.digest_of: tuple[str, str] | None = None
@@ -112,14 +82,11 @@ class _Steps:
             self._infer()
         if self.scenario.identities:
             # what the others have seen counts, whatever became of one
-            match = MatchIdentitiesOperator(
-                task_id="match_identities", **self.file, trigger_rule=TriggerRule.ALL_DONE, retries=5
-            )
+            match = MatchIdentitiesOperator(task_id="match_identities", trigger_rule=TriggerRule.ALL_DONE, retries=5)
             self._then(match, match)
             self.needed.append("match_identities")
         self.last >> FinishScenarioOperator(
             task_id="finish",
-            **self.file,
             steps=self.needed,
             digest_of=self.digest_of,
             trigger_rule=TriggerRule.ALL_DONE,
