@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from demo.api import Api
+from demo.engine import registry_folder
 from demo.process import family, listens
 from demo.progress import say, wait_until
 from demo.server import ADDRESS, login
@@ -39,6 +40,11 @@ BUNDLES = [
     {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}},
     {"name": "scenarios", "classpath": "evc.scenarios.bundle.ScenarioBundle", "kwargs": {}},
 ]
+_OWN_BUNDLE = {
+    "name": "demo-scenarios",
+    "classpath": "evc.scenarios.bundle.ScenarioBundle",
+    "kwargs": {"folder": str(PROJECT / "demo" / "scenarios")},
+}
 _NO_PROXY = f"{ADDRESS},localhost"
 # `airflow standalone` calls `airflow` by name. Its log servers listen on every interface of the machine; the demo reads
 # its logs from disk and needs none of them
@@ -64,7 +70,8 @@ def free_port() -> int:
 def _connections(state: State) -> dict[str, str]:
     nodes = {"conn_type": "ssh", "login": login(), "extra": {"key_file": str(state.key)}}
     metrics = {"conn_type": "sqlite", "host": str(state.folder / "metrics.db")}
-    return {"AIRFLOW_CONN_EVC_NODES": json.dumps(nodes), "AIRFLOW_CONN_EVC_METRICS": json.dumps(metrics)}
+    connections = {"evc_nodes": nodes, "evc_metrics": metrics, "evc_registry": registry_folder(state).connection()}
+    return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(said) for name, said in connections.items() if said}
 
 
 def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
@@ -105,11 +112,16 @@ def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
             "file_parsing_sort_mode": "modified_time",
             "print_stats_interval": 0,
             "parsing_processes": 1,
-            "dag_bundle_config_list": json.dumps(BUNDLES),
+            "dag_bundle_config_list": json.dumps([*BUNDLES, _OWN_BUNDLE]),
             "dag_bundle_storage_path": state.airflow_home / "bundles",
         },
         # places are looked up offline: the demo asks no service outside
-        "evc": {"state_folder": state.folder, "hosts_ini": state.hosts_ini, "nominatim_url": ""},
+        "evc": {
+            "state_folder": state.folder,
+            "hosts_ini": state.hosts_ini,
+            "nominatim_url": "",
+            "registry_folder": registry_folder(state).path,
+        },
     }
 
 

@@ -60,11 +60,16 @@ class Api:
         """Return ``queued``, ``running``, ``success`` or ``failed``."""
         return str(self.get(f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
 
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run: ``task_id``, ``state``, ``start_date``, ``rendered_map_index``, ..."""
+        found = self.get(f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+        return list(found)
+
     def failure(self, dag_id: str, run_id: str) -> str:
         """Return the end of the log of each task of the run that failed."""
         run = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances"
         tails = []
-        for task in self.get(run)["task_instances"]:
+        for task in self.tasks(dag_id, run_id):
             if task["state"] == "failed":
                 log = self.get(f"{run}/{task['task_id']}/logs/{task['try_number']}?map_index={task['map_index']}")
                 lines = [line for entry in log["content"] if not (line := _log_line(entry)).startswith(_FOLD)]

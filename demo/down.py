@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from demo import airflow
+from demo.engine import stop_registry
 from demo.nodes import FLEET
 from demo.state import State
 
@@ -17,4 +18,6 @@ def down(state: State) -> None:
         return
     with state.locked():
         count = state.stop(airflow.PART, *(node.name for node in FLEET))
-    print(f"stopped {count} processes; the data stay in {state.folder}")
+        containers = stop_registry(state)
+    more = f" and {containers} containers" if containers else ""
+    print(f"stopped {count} processes{more}; the data stay in {state.folder}")

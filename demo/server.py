@@ -14,8 +14,9 @@ import sys
 import termios
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncssh
 
@@ -24,8 +25,11 @@ from demo.state import DemoError, State
 Channel: TypeAlias = asyncssh.SSHServerProcess[bytes]
 
 ADDRESS = "127.0.0.1"
+ENGINE_NODE = "demo-1"
+"""The one that has the Docker Engine of this machine, where there is one: three would be in each other's way."""
+ENGINE_SOCKET = "/var/run/docker.sock"
 # what sshd gives its commands, and at the end our own Python: Ansible needs one, this machine may have no other
-_PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{Path(sys.executable).parent}"
+NODE_PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{Path(sys.executable).parent}"
 
 
 def login() -> str:
@@ -33,16 +37,35 @@ def login() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _environment() -> dict[str, str]:
-    """Return what commands get; nothing else of the server's own environment reaches them."""
-    user = pwd.getpwuid(os.getuid())
-    home = user.pw_dir if Path(user.pw_dir).is_dir() else "/"
-    return {"HOME": home, "LOGNAME": user.pw_name, "PATH": _PATH, "SHELL": "/bin/sh", "USER": user.pw_name}
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """The node that a server is."""
+
+    state: State
+    name: str
+
+    def engine_socket(self) -> str | None:
+        """Return where its Docker Engine is on this machine; None where it has none."""
+        return self.state.engine_socket() if self.name == ENGINE_NODE else None
+
+    def environment(self) -> dict[str, str]:
+        """Return what commands get; nothing else of the server's own environment reaches them."""
+        user, engine = login(), self.engine_socket()
+        own = {"HOME": str(self.state.home(self.name)), "LOGNAME": user, "PATH": NODE_PATH, "SHELL": "/bin/sh"}
+        return {**own, "USER": user, **({"DOCKER_HOST": f"unix://{engine}"} if engine else {})}
 
 
 class _Door(asyncssh.SSHServer):
-    def __init__(self, key: asyncssh.SSHKey) -> None:
-        self._key = key
+    def __init__(self, node: _Node, key: asyncssh.SSHKey) -> None:
+        self._node, self._key = node, key
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+
+    def unix_connection_requested(self, dest_path: str) -> Any:
+        """Lead to the engine, and to no other socket of this machine."""
+        socket = self._node.engine_socket() if dest_path == ENGINE_SOCKET else None
+        return self._connection.forward_unix_connection(socket) if socket else False
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -166,10 +189,10 @@ async def _end(child: asyncio.subprocess.Process) -> None:
             await asyncio.wait_for(child.wait(), 2)
 
 
-async def _run(channel: Channel) -> None:
+async def _run(node: _Node, channel: Channel) -> None:
     argv = ["/bin/sh"] if channel.command is None else ["/bin/sh", "-c", channel.command]
     begin = _with_pipes if channel.term_type is None else _with_terminal
-    command = await begin(channel, argv, _environment())
+    command = await begin(channel, argv, node.environment())
     feed = asyncio.ensure_future(_copy_input(channel, command))
     relay = asyncio.ensure_future(_finish(channel, command))
     closed = asyncio.ensure_future(channel.wait_closed())
@@ -186,15 +209,16 @@ async def _run(channel: Channel) -> None:
 
 
 async def _listen(state: State, name: str, ports: Sequence[int]) -> asyncssh.SSHAcceptor:
-    key = asyncssh.read_private_key(state.key)
+    key, node = asyncssh.read_private_key(state.key), _Node(state, name)
+    state.home(name).mkdir(mode=0o700, parents=True, exist_ok=True)
     for port in ports:
         try:
             return await asyncssh.create_server(
-                lambda: _Door(key),
+                lambda: _Door(node, key),
                 ADDRESS,
                 port,
                 server_host_keys=[str(state.host_key(name))],
-                process_factory=_run,
+                process_factory=partial(_run, node),
                 sftp_factory=True,
                 encoding=None,
                 line_editor=False,

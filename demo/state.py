@@ -59,6 +59,10 @@ class State:
         """What Airflow's simple auth manager reads logins from."""
         return self.folder / "passwords.json"
 
+    def home(self, node: str) -> Path:
+        """The home folder of who logs in to a node: what EVC leaves on a node does not land in the user's own."""
+        return self.folder / "homes" / node
+
     def log(self, part: str) -> Path:
         return self.folder / "logs" / f"{part}.log"
 
@@ -150,6 +154,15 @@ class State:
 
     def write_record(self, part: str, record: dict[str, Any]) -> None:
         write_private(self.folder / "run" / f"{part}.json", json.dumps(record))
+
+    def note_engine(self, socket: str | None) -> None:
+        """Let the nodes know where this machine's Docker Engine is: they look at each request. None: there is none."""
+        self.write_record("engine", {"socket": socket})
+
+    def engine_socket(self) -> str | None:
+        """Return what :meth:`note_engine` noted last."""
+        found = self.record("engine").get("socket")
+        return found if isinstance(found, str) else None
 
     def make_keys(self, nodes: tuple[str, ...]) -> None:
         """Make the keys that are missing: ours, and one host key for each node."""

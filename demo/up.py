@@ -9,10 +9,14 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from demo.airflow import start_airflow
+from demo import airflow
 from demo.api import Api, NotFound
+from demo.engine import LocalEngine, NoEngine, find_engine, prepare_registry, start_registry
+from demo.farm import DAG_ID as SCENARIO
+from demo.farm import NODE, show_farm
 from demo.nodes import FLEET, start_nodes
 from demo.progress import say, wait_until
+from demo.runs import RUN_TIMEOUT_S, run_dag
 from demo.state import PROJECT, DemoError, State
 from evc.cli import NODE_SAMPLES, print_table
 from evc.store.database import embedded_url, open_engine, reporting, upgrade
@@ -20,7 +24,6 @@ from evc.store.nodes import list_nodes
 from evc.store.samples import sample_rows
 
 PARSE_TIMEOUT_S = 120.0
-RUN_TIMEOUT_S = 120.0
 ON_DEMAND = ("register_node", "remove_node", "import_inventory", "locate_nodes")
 TELEMETRY = "collect_telemetry"
 
@@ -39,25 +42,6 @@ def _wait_for_dags(api: Api, dag_ids: Sequence[str]) -> None:
         return True
 
     wait_until(parsed, PARSE_TIMEOUT_S, "the DAGs")
-
-
-def run_dag(api: Api, dag_id: str, confs: Sequence[dict[str, Any]]) -> None:
-    """Trigger a run for each of ``confs`` and wait for all of them.
-
-    :raises DemoError: one failed; the message ends with its log's last lines
-    """
-    waiting = [api.trigger(dag_id, conf) for conf in confs]
-
-    def ended() -> bool | None:
-        for run_id in list(waiting):
-            run_state = api.run_state(dag_id, run_id)
-            if run_state == "failed":
-                raise DemoError(f"{dag_id} failed\n{api.failure(dag_id, run_id)}")
-            if run_state == "success":
-                waiting.remove(run_id)
-        return None if waiting else True
-
-    wait_until(ended, RUN_TIMEOUT_S, dag_id)
 
 
 # -- nodes and samples -------------------------------------------------------------------------------------------------
@@ -96,13 +80,51 @@ def _collect(api: Api, engine: Engine) -> list[dict[str, Any]]:
     return wait_until(lambda: _fresh_samples(engine, since_ts), RUN_TIMEOUT_S, "a sample of each node")
 
 
-def _print_end(state: State, api: Api, samples: list[dict[str, Any]]) -> None:
+def _print_samples(samples: list[dict[str, Any]]) -> None:
     print()
     print_table(samples, NODE_SAMPLES, sys.stdout)
+    print(flush=True)
+
+
+# -- a scenario --------------------------------------------------------------------------------------------------------
+
+
+def _find_engine(state: State) -> LocalEngine | NoEngine:
+    """Return the engine of this machine, or why there is none; the nodes and Airflow learn of it too."""
+    found: LocalEngine | NoEngine
+    try:
+        found = find_engine()
+    except NoEngine as reason:
+        found = reason
+    engine = found if isinstance(found, LocalEngine) else None
+    if prepare_registry(state, engine):
+        state.stop(airflow.PART)  # it knows the registry from its environment
+    try:
+        if engine:
+            start_registry(state, engine)
+    except NoEngine as reason:
+        found, engine = reason, None
+    state.note_engine(engine.socket if engine else None)
+    return found
+
+
+def _show_scenario(
+    state: State, api: Api, database: Engine, found: LocalEngine | NoEngine, ports: dict[str, int]
+) -> None:
+    try:
+        if isinstance(found, NoEngine):
+            raise found
+        show_farm(state, api, database, found, ports[NODE.name])
+    except NoEngine as reason:
+        say(f"no scenario is shown, a model needs a Docker Engine of this machine: {reason}")
+
+
+def _print_end(state: State, api: Api) -> None:
     folder = state.folder.relative_to(PROJECT) if state.folder.is_relative_to(PROJECT) else state.folder
     print(f"""
 Airflow   {api.url}   login: {api.user}   password: {api.password}
           {TELEMETRY} goes on: a sweep of all nodes every 30 s
+scenario  {api.url}/dags/{SCENARIO}
 samples   .venv/bin/evc samples demo-1
 events    .venv/bin/evc events
 Ansible   .venv/bin/ansible -i {folder}/hosts.ini all -m ping
@@ -120,13 +142,15 @@ def up(state: State) -> None:
         state.make_keys(tuple(node.name for node in FLEET))
         engine = open_engine(embedded_url(state.folder))
         upgrade(engine)
+        local_engine = _find_engine(state)
         ports = start_nodes(state, _registered(engine))
         say("nodes: " + ", ".join(f"{name} on port {port}" for name, port in sorted(ports.items())))
-        api = start_airflow(state)
-        _wait_for_dags(api, (*ON_DEMAND, TELEMETRY))
+        api = airflow.start_airflow(state)
+        _wait_for_dags(api, (*ON_DEMAND, TELEMETRY, SCENARIO))
         for dag_id in ON_DEMAND:
             api.unpause(dag_id)
         _register(api, engine, ports)
         api.unpause(TELEMETRY)
-        samples = _collect(api, engine)
-        _print_end(state, api, samples)
+        _print_samples(_collect(api, engine))
+        _show_scenario(state, api, engine, local_engine, ports)
+        _print_end(state, api)

@@ -18,7 +18,7 @@ import pytest
 
 from demo.nodes import FLEET, PORTS, start_nodes
 from demo.process import family, find, is_running, stop
-from demo.server import ADDRESS, login
+from demo.server import ADDRESS, ENGINE_SOCKET, login
 from demo.state import DemoError, State
 
 
@@ -29,9 +29,14 @@ class Fleet:
 
     @asynccontextmanager
     async def connected(self, **options: object) -> AsyncIterator[asyncssh.SSHClientConnection]:
-        given = {"username": login(), "client_keys": [str(self.state.key)], "known_hosts": None, "config": None}
-        port = self.ports["demo-1"]
-        async with asyncssh.connect(ADDRESS, port, agent_path=None, **{**given, **options}) as connection:
+        given: dict[str, object] = {
+            "username": login(),
+            "client_keys": [str(self.state.key)],
+            "known_hosts": None,
+            "config": None,
+            "port": self.ports["demo-1"],
+        }
+        async with asyncssh.connect(ADDRESS, agent_path=None, **{**given, **options}) as connection:
             yield connection
 
 
@@ -279,3 +284,35 @@ def test_a_broken_record_is_as_none(tmp_path: Path, record: str) -> None:
         assert start_nodes(state, {})["demo-1"] in PORTS
     finally:
         _stop(state)
+
+
+async def _through(fleet: Fleet, port: int, path: str) -> bytes:
+    async with fleet.connected(port=port) as connection:
+        reader, writer = await connection.open_unix_connection(path)
+        writer.write(b"?")
+        said: bytes = await reader.readexactly(1)
+        return said
+
+
+def test_the_engine_is_reached_on_one_node_and_no_other_socket_is(fleet: Fleet, tmp_path: Path) -> None:
+    engine = tmp_path / "engine.sock"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"!")
+        writer.close()
+
+    async def try_it() -> None:
+        async with await asyncio.start_unix_server(answer, engine):
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await _through(fleet, fleet.ports["demo-1"], ENGINE_SOCKET)
+            fleet.state.note_engine(str(engine))
+            assert await _through(fleet, fleet.ports["demo-1"], ENGINE_SOCKET) == b"!"
+            for node, path in (("demo-2", ENGINE_SOCKET), ("demo-1", str(engine))):
+                with pytest.raises(asyncssh.ChannelOpenError):
+                    await _through(fleet, fleet.ports[node], path)
+
+    try:
+        asyncio.run(try_it())
+    finally:
+        fleet.state.note_engine(None)

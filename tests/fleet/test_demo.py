@@ -44,7 +44,8 @@ class Demo:
 
 
 def _run(state: State, command: str) -> str:
-    environment = {**os.environ, "EVC_STATE": str(state.folder)}
+    # no engine, whatever this machine has: that is test_demo_scenario's
+    environment = {**os.environ, "EVC_STATE": str(state.folder), "DOCKER_HOST": f"unix://{state.folder}/no.sock"}
     ran = subprocess.run(
         [sys.executable, "-m", "demo", command],
         cwd=PROJECT,
@@ -83,6 +84,7 @@ def test_samples_of_every_node_are_printed(demo: Demo) -> None:
     assert {float(cells[2]) >= 0 for cells in rows.values()} == {True}  # CPU: needs a reading before this one
     assert re.search(r"password: \S{12,}", demo.first)
     assert "make demo-stop" in demo.first
+    assert "no scenario is shown, a model needs a Docker Engine of this machine: no Docker Engine answers" in demo.first
 
 
 def test_samples_of_collect_telemetry_are_in_the_database(demo: Demo) -> None:

@@ -80,8 +80,9 @@ def test_compose_starts_both_faces_as_init_made_them(tmp_path: Path) -> None:
         port = f":-{faces[name].port()}}}"
         assert service["ports"][0].count(port) == 2
     variables = set(re.findall(r"EVC_REGISTRY_[A-Z_]+", text_))
-    assert variables == {f"EVC_REGISTRY_{name}" for name in ("FOLDER", "USER", "PORT", "PULL_PORT")}
+    assert variables == {f"EVC_REGISTRY_{name}" for name in ("FOLDER", "USER", "PORT", "PULL_PORT", "IMAGE")}
     assert {name for name in variables if f"export {name}=" not in README and f" {name}=" not in README} == {
+        "EVC_REGISTRY_IMAGE",
         "EVC_REGISTRY_PORT",
         "EVC_REGISTRY_PULL_PORT",
     }

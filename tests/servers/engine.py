@@ -56,6 +56,22 @@ def running_engine() -> Iterator[docker.DockerClient]:
 
 
 @contextmanager
+def engine_of_its_own(folder: Path, bridge: str) -> Iterator[docker.DockerClient]:
+    """Yield a client of another engine, which ends with the block.
+
+    :param folder: where its data and ``docker.sock`` are
+    :param bridge: network interface of its default network
+    :raises RuntimeError: it does not start; the message ends with its log
+    """
+    _start(folder, bridge)
+    try:
+        with closing(_connect(folder)) as client:
+            yield client
+    finally:
+        _stop(folder)
+
+
+@contextmanager
 def owned_fleet(client: docker.DockerClient) -> Iterator[tuple[str, Path]]:
     """Yield the id and the folder of a new fleet. What bears the id as its label is removed at the end, the folder too.
 
@@ -116,7 +132,7 @@ def _answers(folder: Path) -> bool:
     return False
 
 
-def _start(folder: Path) -> None:
+def _start(folder: Path, bridge: str = "none") -> None:
     """Start it unless one that was left behind still answers."""
     if _answers(folder):
         return
@@ -130,7 +146,7 @@ def _start(folder: Path) -> None:
         "--pidfile", folder / "docker.pid",
         "--host", f"unix://{folder / 'docker.sock'}",
         "--containerd-namespace", "evc", "--containerd-plugins-namespace", "evc-plugins",
-        "--bridge", "none", "--iptables=false", "--ip6tables=false",
+        "--bridge", bridge, "--iptables=false", "--ip6tables=false",
         "--log-level", "warn",
     ]  # fmt: skip
     with (folder / "dockerd.log").open("wb") as log:

@@ -75,9 +75,11 @@ class LoginsHook:
         return None
 
     def _authority(self) -> str:
-        """Return the CA's certificate; empty where the system's own authorities are trusted."""
+        """Return the CA's certificate; empty where none is needed: where the system's own authorities are trusted, and
+        on the registry's own machine, for engines ask nobody whether to trust 127.0.0.0/8.
+        """
         path = self.registry.ca_path
-        if path is None:
+        if path is None or self.registry.pull_address.startswith("127."):
             return ""
         try:
             return Path(path).expanduser().read_text(encoding="ascii")

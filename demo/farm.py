@@ -1,0 +1,118 @@
+"""The scenario that the demo shows: Smart Farm on demo-1, built, rolled out and run by its DAG."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from demo.api import Api
+from demo.engine import LocalEngine, have_image, registry_folder
+from demo.nodes import FLEET
+from demo.pictures import draw_bed
+from demo.progress import say, wait_until
+from demo.runs import is_over, run_dag
+from demo.state import DemoError, State
+from evc.cli import Column, print_table
+from evc.store.database import reporting
+from evc.store.tables import inference_results, inference_runs
+
+DAG_ID = "scenario_demo_farm"
+NODE = FLEET[0]
+BASE_IMAGE = "python:3.11-slim"
+TIMEOUT_S = 1800.0  # a first time, on a slow line
+PICTURES = 6
+_SAID = {"running": "", "failed": ": failed", "up_for_retry": ": failed, is tried again"}
+RESULTS = (
+    Column("PICTURE", "file"),
+    Column("CANOPY COVER", "canopy_cover", lambda ratio: f"{ratio:.1%}", number=True),
+    Column("HEALTHY", "health", lambda ratio: f"{ratio:.1%}", number=True),
+    Column("SIGN", "label"),
+)
+
+
+def show_farm(state: State, api: Api, engine: Engine, docker_engine: LocalEngine, port: int) -> None:
+    """Run the scenario and print what it found.
+
+    :param engine: of the metrics database
+    :param port: of the node's SSH server
+    :raises NoEngine: the base image can't be had
+    :raises DemoError: the run failed; the message ends with its log's last lines
+    """
+    base = os.environ.get("EVC_BASE_IMAGE") or BASE_IMAGE
+    have_image(docker_engine, base, "EVC_BASE_IMAGE")
+    _let_node_pull(state, api, port)
+    conf = {"input": str(_pictures(state)), "arguments": {"BASE": base}}
+    say(f"a scenario on {NODE.name}: DAG {DAG_ID}")
+    run_id = api.trigger(DAG_ID, conf)
+    _follow(api, run_id)
+    print()
+    print_table(_results(engine, run_id), RESULTS, sys.stdout)
+
+
+def _let_node_pull(state: State, api: Api, port: int) -> None:
+    """Register the node again where it has no login at the registry yet: there may have been no engine before."""
+    connection = registry_folder(state).connection() or {}
+    config = state.home(NODE.name) / ".docker" / "config.json"
+    try:
+        known = json.loads(config.read_text())["auths"]
+    except (OSError, ValueError, KeyError):
+        known = {}
+    if connection["extra"]["pull_address"] not in known:
+        say(f"a login at the registry for {NODE.name}: DAG register_node")
+        run_dag(api, "register_node", [NODE.conf(port)])
+
+
+def _pictures(state: State) -> Path:
+    folder = state.folder / "pictures"
+    folder.mkdir(exist_ok=True)
+    for day in range(1, PICTURES + 1):
+        (folder / f"day-{day}.png").write_bytes(draw_bed(day, days=PICTURES))
+    # the model's user in its container is another
+    folder.chmod(0o755)
+    return folder
+
+
+def _follow(api: Api, run_id: str) -> None:
+    said: set[tuple[str, str]] = set()
+
+    def ended() -> bool | None:
+        for task in sorted(api.tasks(DAG_ID, run_id), key=lambda task: str(task["start_date"])):
+            step = (_label(task), str(task["state"]))
+            if step not in said and step[1] in _SAID:
+                said.add(step)
+                say(f"  {step[0]}{_SAID[step[1]]}")
+        return True if is_over(api, DAG_ID, run_id) else None
+
+    wait_until(ended, TIMEOUT_S, DAG_ID)
+
+
+def _label(task: dict[str, Any]) -> str:
+    """Return which task it is; a node's name is known a moment after its task began."""
+    which = task.get("rendered_map_index") or ""
+    return f"{task['task_id']} {'' if which.isdecimal() else which}".strip()
+
+
+def _results(engine: Engine, run_id: str) -> list[dict[str, Any]]:
+    """Return one row for each picture."""
+    results, runs = inference_results.c, inference_runs.c
+    wanted = (
+        select(results.kind, results.label, results.value, results.payload)
+        .join_from(inference_results, inference_runs, runs.id == results.run_id)
+        .where(runs.run_id == f"{DAG_ID}.inference.infer {run_id}", results.kind.in_(["canopy_cover", "health"]))
+        .order_by(results.seq)
+    )
+    pictures: dict[str, dict[str, Any]] = {}
+    with reporting(), engine.connect() as connection:
+        for kind, label, value, payload in connection.execute(wanted):
+            row = pictures.setdefault(payload["file"], {"file": payload["file"]})
+            row[kind] = value
+            if label:
+                row["label"] = label
+    if not pictures:
+        raise DemoError(f"{DAG_ID} ended well, yet its run {run_id} left no results")
+    return list(pictures.values())
