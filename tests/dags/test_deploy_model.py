@@ -105,7 +105,7 @@ class _Registry(RegistryClient):
 @pytest.fixture
 def runner(dag_runner: DagRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DagRunner:
     """Three nodes that nobody reaches, one model, one image."""
-    monkeypatch.setattr(registry_hook, "RegistryClient", _Registry)
+    monkeypatch.setattr("evc.registry.connection.RegistryClient", _Registry)
     dag_runner.connection("evc_registry", conn_type="docker", host="registry.test", port=5000, **ACCOUNT)
     dag_runner.setting("models_folder", str(tmp_path / "models"))
     (tmp_path / "models" / "reid").mkdir(parents=True)

@@ -144,6 +144,13 @@ def test_a_run_gets_its_camera_once() -> None:
     assert "EVC_INPUT=/dev/video0" in alone.body["Env"]
 
 
+def test_a_run_has_a_short_name_and_a_label_of_whatever_length() -> None:
+    key = f"{'d' * 250}.{'t' * 250} {'r' * 250}"  # the longest ids that Airflow allows
+    container = inference_container(model(), IMAGE, REGISTRY, key)
+    assert len(container.name) < 64
+    assert container.body["Labels"]["evc.run"] == key
+
+
 def test_a_run_has_one_name_whatever_it_looks_at() -> None:
     one = inference_container(model(), IMAGE, REGISTRY, "run 1", Input("url", "rtsp://a/b"))
     other = inference_container(model(), IMAGE, REGISTRY, "run 1", None, 3)
