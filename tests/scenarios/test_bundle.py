@@ -59,6 +59,19 @@ def test_files_come_change_and_go(folder: Path, bundle: ScenarioBundle) -> None:
     assert files(bundle) == []
 
 
+def test_a_bundle_may_have_a_folder_of_its_own(folder: Path, bundle: ScenarioBundle, tmp_path: Path) -> None:
+    (folder / "farm.yaml").write_text(SMALL)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "garden.yaml").write_text(SMALL)
+    second = ScenarioBundle(name="garden", folder=str(other))
+    second.initialize()
+    assert (files(bundle), files(second)) == (["farm.py"], ["garden.py"])
+    other.rename(tmp_path / "away")
+    assert files(second) == ["_folder.py", "garden.py"]
+    assert "'folder of bundle garden'" in (second.path / "_folder.py").read_text()
+
+
 def test_a_broken_file_is_an_import_error_with_line_and_key_and_harms_no_other(
     folder: Path, bundle: ScenarioBundle
 ) -> None:

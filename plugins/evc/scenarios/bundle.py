@@ -68,7 +68,8 @@ class ScenarioBundle(BaseDagBundle):
             try:
                 wanted = _dag_files(folder)
             except OSError as error:
-                _write(self._path, {_FOLDER_FILE: _folder_refusal(folder, error)})
+                where = f"folder of bundle {self.name}" if self._folder else "[evc] scenarios_folder"
+                _write(self._path, {_FOLDER_FILE: _folder_refusal(where, folder, error)})
             else:
                 _remove_others(self._path, wanted)
                 _write(self._path, wanted)
@@ -127,12 +128,10 @@ def _refusal(name: str, error: OSError) -> str:
     return _raising(_shown(name), f"can not be read: {error.strerror}", "a file that Airflow may read")
 
 
-def _folder_refusal(folder: Path, error: OSError) -> str:
+def _folder_refusal(where: str, folder: Path, error: OSError) -> str:
     """Return a DAG file that is the import error of the scenarios' folder."""
     wrong = f"{_shown(str(folder))}: {error.strerror}: scenarios are as they were seen last"
-    return _raising(
-        "[evc] scenarios_folder", wrong, "a folder that Airflow may read; an empty one where there are none"
-    )
+    return _raising(where, wrong, "a folder that Airflow may read; an empty one where there are none")
 
 
 def _raising(where: str, wrong: str, allowed: str) -> str:
