@@ -51,6 +51,10 @@ def _ts() -> Column[int]:
     return Column("ts", BigInteger, primary_key=True, autoincrement=False)
 
 
+def _sequence() -> Column[int]:
+    return Column("id", Integer, primary_key=True)
+
+
 def _node_id() -> Column[int]:
     return Column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True, autoincrement=False)
 
@@ -234,6 +238,69 @@ sweeps = Table(
     Column("missed_ticks", Integer, nullable=False),
 )
 
+# -- rollups of node_samples -------------------------------------------------------------------------------------------
+
+ROLLED_UP = (
+    "sweep_duration_s",
+    "cpu_usage_ratio",
+    "cpu_iowait_ratio",
+    "cpu_steal_ratio",
+    "load1",
+    "memory_available_bytes",
+    "swap_free_bytes",
+    "storage_used_bytes",
+    "storage_available_bytes",
+    "network_receive_bytes_per_s",
+    "network_transmit_bytes_per_s",
+    "temperature_celsius",
+    "gpu_usage_ratio",
+    "pressure_cpu_ratio",
+    "pressure_memory_ratio",
+    "pressure_io_ratio",
+)
+"""Columns of node_samples of which a rollup has least, mean and greatest."""
+ROLLED_UP_TOTALS = ("memory_total_bytes", "swap_total_bytes", "storage_total_bytes")
+"""Columns of node_samples of which a rollup has the greatest, under the same name."""
+
+
+def _rollup(name: str) -> Table:
+    table = Table(
+        name,
+        metadata,
+        _ts(),  # begin of the bucket
+        _sampled_node_id(),
+        Column("samples", Integer, nullable=False),  # rows in the bucket
+        Column("up_ratio", Float, nullable=False),
+        *(Column(f"{column}_{what}", Float) for column in ROLLED_UP for what in ("min", "avg", "max")),
+        *(Column(column, BigInteger) for column in ROLLED_UP_TOTALS),
+        Column("uptime_s_min", Float),
+        Column("throttled_ratio", Float),
+        **_KEYED,
+    )
+    Index(f"ix_{name}_node_id_ts", table.c.node_id, table.c.ts)
+    return table
+
+
+node_samples_5m = _rollup("node_samples_5m")
+node_samples_1h = _rollup("node_samples_1h")
+
+rollup_notes = Table(
+    "rollup_notes",
+    metadata,
+    _sequence(),
+    Column("rollup", String(32), nullable=False),  # the table whose bucket is to be made anew
+    Column("ts", BigInteger, nullable=False),  # begin of the bucket
+    sqlite_autoincrement=True,  # an id is never given twice: who deletes what it has read deletes nothing else
+)
+Index("ix_rollup_notes_rollup_ts", rollup_notes.c.rollup, rollup_notes.c.ts)
+
+history_marks = Table(
+    "history_marks",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("ts", BigInteger, nullable=False),  # rows of node_samples before it are gone, or about to go
+)
+
 geocodes = Table(
     "geocodes",
     metadata,
@@ -245,11 +312,6 @@ geocodes = Table(
 )
 
 # -- models ------------------------------------------------------------------------------------------------------------
-
-
-def _sequence() -> Column[int]:
-    return Column("id", Integer, primary_key=True)
-
 
 models = Table(
     "models",
