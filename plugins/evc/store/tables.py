@@ -212,6 +212,26 @@ node_events = Table(
     Column("message", Text, nullable=False),
 )
 
+node_anomalies = Table(
+    "node_anomalies",
+    metadata,
+    _node_id(),
+    Column("what", String(32), primary_key=True),  # cpu, memory, ...: see evc.anomalies.watched
+    Column("ts", BigInteger, primary_key=True, autoincrement=False),  # begin of the bucket in which it was noticed
+    Column("end_ts", BigInteger),  # NULL: it goes on
+    Column("value", Float, nullable=False),
+    Column("score", Float, nullable=False),  # usual half ranges off the middle
+    Column("message", Text, nullable=False),
+)
+Index(
+    "uq_node_anomalies_open",
+    node_anomalies.c.node_id,
+    node_anomalies.c.what,
+    unique=True,
+    sqlite_where=text("end_ts IS NULL"),
+    postgresql_where=text("end_ts IS NULL"),
+)
+
 node_readings = Table(
     "node_readings",
     metadata,
