@@ -1,7 +1,7 @@
 """Five weeks of a fleet's telemetry, drawn, with faults in the last week whose begin and end are known.
 
-Drawn after what the quantities do on real nodes: work by day and week, bursts of jobs at any hour, weather that a site's
-nodes share, memory that is freed at restarts, disks that grow and are cleaned, gaps, hours without a node, nodes that
+Drawn after what the quantities do on real nodes: work by day and week, bursts of jobs at any hour, weather that the
+nodes of a site share, memory that is freed at restarts, disks that grow and are cleaned, gaps, hours without a node, nodes that
 came later. The random numbers are the same at each run of a seed.
 """
 

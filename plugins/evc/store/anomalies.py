@@ -100,7 +100,7 @@ def _spans(times: NDArray[np.int64], gap_s: int = 3 * 3600) -> Iterable[tuple[in
 def _fill(
     values: NDArray[np.float64], times: NDArray[np.int64], ids: NDArray[np.int64], rows: NDArray[np.float64]
 ) -> None:
-    """Put rows of ``ts``, node and quantities in their places; those of nodes and buckets not asked for are left out."""
+    """Put rows of ``ts``, node, quantities in their places; those that nobody asked for are left out."""
     ts, node = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
     at = np.minimum(np.searchsorted(times, ts), len(times) - 1)
     whose = np.minimum(np.searchsorted(ids, node), len(ids) - 1)
