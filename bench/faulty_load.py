@@ -1,8 +1,8 @@
 """Five weeks of a fleet's telemetry, drawn, with faults in the last week whose begin and end are known.
 
 Drawn after what the quantities do on real nodes: work by day and week, bursts of jobs at any hour, weather that the
-nodes of a site share, memory that is freed at restarts, disks that grow and are cleaned, gaps, hours without a node, nodes that
-came later. The random numbers are the same at each run of a seed.
+nodes of a site share, memory that is freed at restarts, disks that grow, gaps, hours without a node, nodes that came
+later. The random numbers are the same at each run of a seed.
 """
 
 from __future__ import annotations

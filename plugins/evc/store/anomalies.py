@@ -83,7 +83,7 @@ def _read(connection: Connection, ids: list[int], windows: Iterable[Sequence[int
     for first, last in _spans(times):
         query = select(_bucket.ts, _bucket.node_id, *columns).where(_bucket.ts >= first, _bucket.ts <= last)
         rows = connection.execute(query).all()
-        if rows:
+        if rows and ids:
             _fill(values, times, np.array(ids), np.array([tuple(row) for row in rows], np.float64))
     return _History(values, times)
 
