@@ -152,7 +152,6 @@ node_samples = Table(
     Column("pressure_io_ratio", Float),
     **_BY_TIME,
 )
-Index("ix_node_samples_node_id_ts", node_samples.c.node_id, node_samples.c.ts)
 
 temperature_samples = Table(
     "temperature_samples",
@@ -201,6 +200,7 @@ PARTITIONED = (node_samples, temperature_samples, storage_samples, network_sampl
 REST = "_rest"
 """Ends the name of the partition that takes what no other takes."""
 for _table in PARTITIONED:
+    Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts)  # one node over time
     _rest: Any = DDL(  # type: ignore[no-untyped-call]
         f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
     )

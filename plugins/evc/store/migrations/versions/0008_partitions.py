@@ -1,8 +1,7 @@
-"""The tables that grow by the minute in partitions by time, on PostgreSQL. SQLite has none: nothing changes there.
+"""The tables that grow by the minute in partitions by time, on PostgreSQL. All details by node, on both.
 
 A table that holds rows becomes the first partition as it is, with its indexes: no row is copied. PostgreSQL reads it
-once, to know that it holds no row of another partition; that takes about a minute for a hundred million rows, and
-sweeps go to the spool meanwhile.
+once, to know that it holds no row of another partition, and once for an index; sweeps go to the spool meanwhile.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ _KEYS = {
     "storage_samples": ("ts", "node_id", "mountpoint"),
     "network_samples": ("ts", "node_id", "interface"),
 }
-_INDEXES = {"node_samples": {"ix_node_samples_node_id_ts": "node_id, ts"}}
+_DETAILS = ("temperature_samples", "storage_samples", "network_samples")
 
 
 def upgrade() -> None:
-    """Put each table in the place of its first partition."""
+    """Index the details by node, then put each table in the place of its first partition."""
+    for table in _DETAILS:
+        op.create_index(f"ix_{table}_node_id_ts", table, ["node_id", "ts"], unique=False)
     if op.get_bind().dialect.name != "postgresql":
         return
     for table, key in _KEYS.items():
@@ -34,16 +35,14 @@ def upgrade() -> None:
 
 
 def _partition(table: str, key: tuple[str, ...]) -> None:
-    indexes = _INDEXES.get(table, {})
+    index = f"ix_{table}_node_id_ts"
     before, rest = f"{table}_before", f"{table}_rest"
     op.execute(f"ALTER TABLE {table} RENAME TO {before}")  # nobody reads or writes it from here on
     op.execute(f"ALTER INDEX pk_{table} RENAME TO pk_{before}")
-    for name in indexes:
-        op.execute(f"ALTER INDEX {name} RENAME TO {name}_before")
+    op.execute(f"ALTER INDEX {index} RENAME TO {index}_before")
     op.execute(f"CREATE TABLE {table} (LIKE {before} INCLUDING DEFAULTS) PARTITION BY RANGE (ts)")
     op.execute(f"ALTER TABLE {table} ADD CONSTRAINT pk_{table} PRIMARY KEY ({', '.join(key)})")
-    for name, columns in indexes.items():
-        op.execute(f"CREATE INDEX {name} ON {table} ({columns})")
+    op.execute(f"CREATE INDEX {index} ON {table} (node_id, ts)")
     op.execute(f"CREATE TABLE {rest} PARTITION OF {table} DEFAULT")
     _attach(table, before, rest)
 
