@@ -30,12 +30,12 @@ from tests.store.batches import sweep_batch
 
 log = logging.getLogger(__name__)
 BACKENDS = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
-FULL = {"postgresql": Scale(1000, 7, 1, 90, 365), "sqlite": Scale(100, 7, 1, 90, 365)}
+FULL = {"postgresql": Scale(1000, 7, 1, 30, 365), "sqlite": Scale(100, 7, 1, 90, 365)}
 QUICK = {"postgresql": Scale(30, 1, 1, 2, 5), "sqlite": Scale(10, 1, 1, 2, 5)}
 RANGES_S = {"1 h": 3600, "6 h": 6 * 3600, "24 h": DAY_S, "7 d": 7 * DAY_S, "90 d": 90 * DAY_S}
 SERVER = {
     "shared_buffers": "2GB", "max_wal_size": "8GB", "work_mem": "16MB", "fsync": "on", "synchronous_commit": "on",
-    "full_page_writes": "on", "checkpoint_timeout": "15min",
+    "full_page_writes": "on", "checkpoint_timeout": "15min", "maintenance_work_mem": "512MB",
 }  # fmt: skip
 """A small server's settings, safe against a power cut; the rest is PostgreSQL's default."""
 _PANEL_GOAL_MS = 200
