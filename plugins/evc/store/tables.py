@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     text,
 )
 
@@ -39,6 +41,8 @@ metadata = MetaData(
 
 # Without a rowid SQLite keeps the rows in their key: a quarter less disk for tables that grow by the minute.
 _KEYED: dict[str, Any] = {"sqlite_with_rowid": False}
+# In partitions by time, dropped whole, where the database can: see partitions.py.
+_BY_TIME: dict[str, Any] = {**_KEYED, "postgresql_partition_by": "RANGE (ts)"}
 # Rows that change at every sweep: with space left in their page PostgreSQL changes them without touching an index.
 _CHANGING: dict[str, Any] = {"postgresql_with": {"fillfactor": 50}}
 
@@ -146,9 +150,8 @@ node_samples = Table(
     Column("pressure_cpu_ratio", Float),  # share of the time in which some task waited
     Column("pressure_memory_ratio", Float),
     Column("pressure_io_ratio", Float),
-    **_KEYED,
+    **_BY_TIME,
 )
-Index("ix_node_samples_node_id_ts", node_samples.c.node_id, node_samples.c.ts)
 
 temperature_samples = Table(
     "temperature_samples",
@@ -157,7 +160,7 @@ temperature_samples = Table(
     _sampled_node_id(),
     Column("zone", String(64), primary_key=True),
     Column("celsius", Float, nullable=False),
-    **_KEYED,
+    **_BY_TIME,
 )
 
 storage_samples = Table(
@@ -174,7 +177,7 @@ storage_samples = Table(
     Column("inodes_total", BigInteger),
     Column("inodes_free", BigInteger),
     Column("read_only", Boolean),
-    **_KEYED,
+    **_BY_TIME,
 )
 
 network_samples = Table(
@@ -189,8 +192,19 @@ network_samples = Table(
     Column("transmit_errors_per_s", Float),
     Column("receive_drops_per_s", Float),
     Column("transmit_drops_per_s", Float),
-    **_KEYED,
+    **_BY_TIME,
 )
+
+PARTITIONED = (node_samples, temperature_samples, storage_samples, network_samples)
+"""Tables that are in partitions on PostgreSQL."""
+REST = "_rest"
+"""Ends the name of the partition that takes what no other takes."""
+for _table in PARTITIONED:
+    Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts)  # one node over time
+    _rest: Any = DDL(  # type: ignore[no-untyped-call]
+        f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
+    )
+    event.listen(_table, "after_create", _rest.execute_if(dialect="postgresql"))
 
 probe_runs = Table(
     "probe_runs",

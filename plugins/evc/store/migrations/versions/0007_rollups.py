@@ -31,7 +31,7 @@ _COLUMNS = (
 
 
 def upgrade() -> None:
-    """Create the tables and note every bucket from the first sample to the last."""
+    """Create the tables and note every bucket that has samples."""
     for name in ("node_samples_5m", "node_samples_1h"):
         _create_rollup(name)
     notes = op.create_table(
@@ -72,12 +72,14 @@ def _create_rollup(name: str) -> None:
 
 
 def _note_all(notes: sa.Table) -> None:
-    # of first and last, each a look into an index: reading all rows could take minutes
+    # from bucket to bucket, each a look into an index: reading all rows could take minutes
     connection = op.get_bind()
-    first = connection.scalar(sa.text("SELECT min(ts) FROM node_samples"))
-    last = connection.scalar(sa.text("SELECT max(ts) FROM node_samples"))
-    if first is None or last is None:
-        return
-    rows = [{"rollup": "node_samples_5m", "ts": ts} for ts in range(first - first % _BUCKET_S, last + 1, _BUCKET_S)]
+    next_ts = sa.text("SELECT min(ts) FROM node_samples WHERE ts >= :ts")
+    rows: list[dict[str, object]] = []
+    found = connection.scalar(sa.text("SELECT min(ts) FROM node_samples"))
+    while found is not None:
+        bucket = found - found % _BUCKET_S
+        rows.append({"rollup": "node_samples_5m", "ts": bucket})
+        found = connection.scalar(next_ts, {"ts": bucket + _BUCKET_S})
     for begin in range(0, len(rows), _ROWS_AT_ONCE):
         connection.execute(sa.insert(notes), rows[begin : begin + _ROWS_AT_ONCE])
