@@ -48,16 +48,7 @@ def runner(
 ) -> DagRunner:
     """Three nodes, two of them in the north; a model, a scenario."""
     registry = edge_fleet.registry
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
-    dag_runner.connection(
-        "evc_registry",
-        conn_type="docker",
-        host=registry.host,
-        port=registry.push.port,
-        login=registry.push.account.login,
-        password=registry.push.account.password,
-        extra={"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
-    )
+    dag_runner.connect(edge_fleet)
     write_model(tmp_path / "models" / "counter")
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "counting.yaml").write_text(SCENARIO)
