@@ -164,6 +164,15 @@ class State:
         found = self.record("engine").get("socket")
         return found if isinstance(found, str) else None
 
+    def note_containers(self, socket: str) -> None:
+        """Note that containers are started on an engine: it may be another one, or none, when they are to be ended."""
+        self.write_record("containers", {"sockets": sorted({*self.engines_with_containers(), socket})})
+
+    def engines_with_containers(self) -> list[str]:
+        """Return the sockets of the engines on which the demo ever started containers."""
+        found = self.record("containers").get("sockets")
+        return [str(socket) for socket in found] if isinstance(found, list) else []
+
     def make_keys(self, nodes: tuple[str, ...]) -> None:
         """Make the keys that are missing: ours, and one host key for each node."""
         for path in (self.key, *map(self.host_key, nodes)):

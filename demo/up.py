@@ -102,8 +102,9 @@ def _find_engine(state: State) -> LocalEngine | NoEngine:
     try:
         if engine:
             start_registry(state, engine)
-    except NoEngine as reason:
-        found, engine = reason, None
+    except DemoError as reason:
+        # one that does not see this machine's files or loopback, as from inside of a container, is as good as none
+        found, engine = NoEngine(str(reason)), None
     state.note_engine(engine.socket if engine else None)
     return found
 
