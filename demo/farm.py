@@ -71,8 +71,10 @@ def _pictures(state: State) -> Path:
     folder = state.folder / "pictures"
     folder.mkdir(exist_ok=True)
     for day in range(1, PICTURES + 1):
-        (folder / f"day-{day}.png").write_bytes(draw_bed(day, days=PICTURES))
-    # the model's user in its container is another
+        picture = folder / f"day-{day}.png"
+        picture.write_bytes(draw_bed(day, days=PICTURES))
+        picture.chmod(0o644)
+    # the model's user in its container is another, and our umask may be 077
     folder.chmod(0o755)
     return folder
 

@@ -196,5 +196,5 @@ class State:
 
 
 def default_state() -> State:
-    """Return the state folder that the environment names, or the project's own."""
-    return State(Path(os.environ.get("EVC_STATE") or PROJECT / ".evc").absolute())
+    """Return the state folder that the environment names, or the project's own, by the one name that it always has."""
+    return State(Path(os.environ.get("EVC_STATE") or PROJECT / ".evc").resolve())
