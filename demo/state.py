@@ -63,6 +63,11 @@ class State:
         """The home folder of who logs in to a node: what EVC leaves on a node does not land in the user's own."""
         return self.folder / "homes" / node
 
+    @property
+    def scenarios(self) -> Path:
+        """Scenario files of the demo's own."""
+        return self.folder / "scenarios"
+
     def log(self, part: str) -> Path:
         return self.folder / "logs" / f"{part}.log"
 

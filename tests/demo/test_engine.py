@@ -21,6 +21,9 @@ from demo.server import ADDRESS
 from demo.state import DemoError, State
 from evc.registry.folder import Wanted
 
+# its ports are those of make demo
+pytestmark = pytest.mark.xdist_group("demo_registry")
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> State:
