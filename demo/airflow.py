@@ -40,11 +40,6 @@ BUNDLES = [
     {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}},
     {"name": "scenarios", "classpath": "evc.scenarios.bundle.ScenarioBundle", "kwargs": {}},
 ]
-_OWN_BUNDLE = {
-    "name": "demo-scenarios",
-    "classpath": "evc.scenarios.bundle.ScenarioBundle",
-    "kwargs": {"folder": str(PROJECT / "demo" / "scenarios")},
-}
 _NO_PROXY = f"{ADDRESS},localhost"
 # `airflow standalone` calls `airflow` by name. Its log servers listen on every interface of the machine; the demo reads
 # its logs from disk and needs none of them
@@ -72,6 +67,11 @@ def _connections(state: State) -> dict[str, str]:
     metrics = {"conn_type": "sqlite", "host": str(state.folder / "metrics.db")}
     connections = {"evc_nodes": nodes, "evc_metrics": metrics, "evc_registry": registry_folder(state).connection()}
     return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(said) for name, said in connections.items() if said}
+
+
+def _own_bundle(state: State) -> dict[str, object]:
+    own = {"folder": str(state.scenarios)}
+    return {"name": "demo-scenarios", "classpath": "evc.scenarios.bundle.ScenarioBundle", "kwargs": own}
 
 
 def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
@@ -112,7 +112,7 @@ def _settings(state: State, port: int) -> dict[str, dict[str, object]]:
             "file_parsing_sort_mode": "modified_time",
             "print_stats_interval": 0,
             "parsing_processes": 1,
-            "dag_bundle_config_list": json.dumps([*BUNDLES, _OWN_BUNDLE]),
+            "dag_bundle_config_list": json.dumps([*BUNDLES, _own_bundle(state)]),
             "dag_bundle_storage_path": state.airflow_home / "bundles",
         },
         # places are looked up offline: the demo asks no service outside

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import docker
 import requests
@@ -24,7 +25,9 @@ from evc.registry.folder import Face, RegistryFolder, Wanted
 REGISTRY_IMAGE = "registry:2.8.3"
 PORTS = range(5000, 5100)
 LABEL = "evc.demo"
+SERVES = "evc.demo.serves"
 _START_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 30
 # pulls and pushes of a first time may keep an engine busy
 _TIMEOUT_S = 300
 
@@ -44,18 +47,29 @@ class LocalEngine:
 def find_engine() -> LocalEngine:
     """Return the engine of this machine. :raises NoEngine: there is none that the demo can use"""
     host = os.environ.get("DOCKER_HOST") or f"unix://{ENGINE_SOCKET}"
-    scheme, _, path = host.partition("://")
-    if scheme != "unix":
-        raise NoEngine(
-            f"DOCKER_HOST leads to {scheme}://...; the demo's nodes need an engine of this machine, unix://..."
-        )
+    scheme, separator, path = host.partition("://")
+    if scheme != "unix" or not path.startswith("/"):
+        leads = f"leads to {scheme}://..." if separator and scheme != "unix" else "names no absolute path"
+        raise NoEngine(f"DOCKER_HOST {leads}; the demo's nodes need an engine of this machine, unix:///...")
     if shutil.which("docker", path=NODE_PATH) is None:
         raise NoEngine("there is no docker command, with which models are built")
     _knock(path)
-    client = docker.DockerClient(base_url=host, version="auto", timeout=_TIMEOUT_S)
-    if any("rootless" in option for option in client.info().get("SecurityOptions") or ()):
+    client, info = _ask(path)
+    if any("rootless" in option for option in info.get("SecurityOptions") or ()):
         raise NoEngine(f"the engine at {path} is rootless: its loopback, where the demo's registry is, is another")
     return LocalEngine(path, client)
+
+
+def _ask(path: str) -> tuple[docker.DockerClient, dict[str, Any]]:
+    """Return a client of an engine, and what that says of itself."""
+    try:
+        # one that hangs must not keep the demo for as long as a pull may
+        client = docker.DockerClient(base_url=f"unix://{path}", version="auto", timeout=_ANSWER_TIMEOUT_S)
+        info = client.info()
+    except (DockerException, requests.RequestException) as error:
+        raise NoEngine(f"what answers at {path} is no Docker Engine that works: {_said(error)}") from None
+    client.api.timeout = _TIMEOUT_S
+    return client, info
 
 
 def _knock(path: str) -> None:
@@ -85,9 +99,8 @@ def prepare_registry(state: State, engine: LocalEngine | None) -> bool:
     folder = registry_folder(state)
     if _is_the_users(folder):
         return False
-    running = engine and all(_container(state, engine, face) for face in _faces(folder))
     kept = [face.port() for face in _faces(folder)]
-    if not running and not all(port and _is_free(port) for port in kept):
+    if not all(_keeps_its_port(state, engine, face) for face in _faces(folder)):
         free = iter(port for port in PORTS if _is_free(port))
         kept = [next(free, None), next(free, None)]
         if None in kept:
@@ -106,6 +119,11 @@ def _is_the_users(folder: RegistryFolder) -> bool:
 
 def _faces(folder: RegistryFolder) -> tuple[Face, Face]:
     return folder.read_write, folder.pull_only
+
+
+def _keeps_its_port(state: State, engine: LocalEngine | None, face: Face) -> bool:
+    port = face.port()
+    return port is not None and (_is_free(port) or bool(engine and _container(state, engine, face)))
 
 
 def _is_free(port: int) -> bool:
@@ -134,6 +152,7 @@ def start_registry(state: State, engine: LocalEngine) -> None:
     if _is_the_users(folder):
         raise NoEngine(f"the demo's own registry gives way to yours in {folder.path}")
     have_image(engine, image, "EVC_REGISTRY_IMAGE")
+    state.note_containers(engine.socket)
     for face in _faces(folder):
         if not _container(state, engine, face):
             _start_face(state, engine, face, image)
@@ -149,13 +168,13 @@ def have_image(engine: LocalEngine, image: str, variable: str) -> None:
     :raises NoEngine: that is not possible
     """
     try:
-        engine.client.images.get(image)
-    except ImageNotFound:
-        say(f"pulling {image}")
         try:
+            engine.client.images.get(image)
+        except ImageNotFound:
+            say(f"pulling {image}")
             engine.client.images.pull(image)
-        except (DockerException, requests.RequestException) as error:
-            raise NoEngine(f"image {image} can't be pulled ({_said(error)}); {variable} names another") from None
+    except (DockerException, requests.RequestException) as error:
+        raise NoEngine(f"image {image} can't be pulled ({_said(error)}); {variable} names another") from None
 
 
 def _said(error: Exception) -> str:
@@ -173,7 +192,7 @@ def _start_face(state: State, engine: LocalEngine, face: Face, image: str) -> No
             image,
             ["serve", face.config_file.name],
             name=name,
-            labels={LABEL: str(state.folder)},
+            labels={LABEL: str(state.folder), SERVES: _serves(face)},
             user=f"{os.getuid()}:{os.getgid()}",
             volumes={str(face.folder): {"bind": "/srv/registry", "mode": "rw"}},
             working_dir="/srv/registry",
@@ -190,13 +209,19 @@ def _name(state: State, face: Face) -> str:
     return f"evc-demo-{mine}-{face.name}"
 
 
+def _serves(face: Face) -> str:
+    """Return what tells the face as it is now from what it was: port, secret and certificate are read at its start."""
+    files = (face.config_file, face.folder / "server.crt")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
+
+
 def _container(state: State, engine: LocalEngine, face: Face) -> Container | None:
-    """Return the container of a face where it runs."""
+    """Return the container of a face where it runs, with the port and in the folder that the face has now."""
     try:
         found = engine.client.containers.get(_name(state, face))
     except NotFound:
         return None
-    return found if found.status == "running" else None
+    return found if found.status == "running" and found.labels.get(SERVES) == _serves(face) else None
 
 
 def _listening(state: State, engine: LocalEngine, face: Face) -> Callable[[], bool | None]:
@@ -210,10 +235,22 @@ def _listening(state: State, engine: LocalEngine, face: Face) -> Callable[[], bo
 
 
 def stop_registry(state: State) -> int:
-    """Remove the containers that the demo started; return how many. Images and what the registry holds stay."""
-    path = state.engine_socket()
-    if path is None:
-        return 0
+    """Remove the containers that the demo started; return how many. Images and what the registry holds stay.
+
+    :raises DemoError: an engine does not do it; the others have
+    """
+    count, errors = 0, []
+    for path in state.engines_with_containers():
+        try:
+            count += _remove_containers(state, path)
+        except (DockerException, requests.RequestException) as error:
+            errors.append(f"the engine at {path} does not remove the demo's registry: {_said(error)}")
+    if errors:
+        raise DemoError("; ".join(errors))
+    return count
+
+
+def _remove_containers(state: State, path: str) -> int:
     try:
         _knock(path)
     except NoEngine:

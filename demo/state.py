@@ -63,6 +63,11 @@ class State:
         """The home folder of who logs in to a node: what EVC leaves on a node does not land in the user's own."""
         return self.folder / "homes" / node
 
+    @property
+    def scenarios(self) -> Path:
+        """Scenario files of the demo's own."""
+        return self.folder / "scenarios"
+
     def log(self, part: str) -> Path:
         return self.folder / "logs" / f"{part}.log"
 
@@ -164,6 +169,15 @@ class State:
         found = self.record("engine").get("socket")
         return found if isinstance(found, str) else None
 
+    def note_containers(self, socket: str) -> None:
+        """Note that containers are started on an engine: it may be another one, or none, when they are to be ended."""
+        self.write_record("containers", {"sockets": sorted({*self.engines_with_containers(), socket})})
+
+    def engines_with_containers(self) -> list[str]:
+        """Return the sockets of the engines on which the demo ever started containers."""
+        found = self.record("containers").get("sockets")
+        return [str(socket) for socket in found] if isinstance(found, list) else []
+
     def make_keys(self, nodes: tuple[str, ...]) -> None:
         """Make the keys that are missing: ours, and one host key for each node."""
         for path in (self.key, *map(self.host_key, nodes)):
@@ -187,5 +201,5 @@ class State:
 
 
 def default_state() -> State:
-    """Return the state folder that the environment names, or the project's own."""
-    return State(Path(os.environ.get("EVC_STATE") or PROJECT / ".evc").absolute())
+    """Return the state folder that the environment names, or the project's own, by the one name that it always has."""
+    return State(Path(os.environ.get("EVC_STATE") or PROJECT / ".evc").resolve())

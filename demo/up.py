@@ -13,7 +13,7 @@ from demo import airflow
 from demo.api import Api, NotFound
 from demo.engine import LocalEngine, NoEngine, find_engine, prepare_registry, start_registry
 from demo.farm import DAG_ID as SCENARIO
-from demo.farm import NODE, show_farm
+from demo.farm import NODE, show_farm, write_scenario
 from demo.nodes import FLEET, start_nodes
 from demo.progress import say, wait_until
 from demo.runs import RUN_TIMEOUT_S, run_dag
@@ -102,29 +102,33 @@ def _find_engine(state: State) -> LocalEngine | NoEngine:
     try:
         if engine:
             start_registry(state, engine)
-    except NoEngine as reason:
-        found, engine = reason, None
+    except DemoError as reason:
+        # one that does not see this machine's files or loopback, as from inside of a container, is as good as none
+        found, engine = NoEngine(str(reason)), None
     state.note_engine(engine.socket if engine else None)
     return found
 
 
 def _show_scenario(
     state: State, api: Api, database: Engine, found: LocalEngine | NoEngine, ports: dict[str, int]
-) -> None:
+) -> bool:
+    """Show the scenario, or say why not; returns whether it was shown."""
     try:
         if isinstance(found, NoEngine):
             raise found
         show_farm(state, api, database, found, ports[NODE.name])
     except NoEngine as reason:
         say(f"no scenario is shown, a model needs a Docker Engine of this machine: {reason}")
+        return False
+    return True
 
 
-def _print_end(state: State, api: Api) -> None:
+def _print_end(state: State, api: Api, shown: bool) -> None:
+    scenario = f"\nscenario  {api.url}/dags/{SCENARIO}" if shown else ""
     folder = state.folder.relative_to(PROJECT) if state.folder.is_relative_to(PROJECT) else state.folder
     print(f"""
 Airflow   {api.url}   login: {api.user}   password: {api.password}
-          {TELEMETRY} goes on: a sweep of all nodes every 30 s
-scenario  {api.url}/dags/{SCENARIO}
+          {TELEMETRY} goes on: a sweep of all nodes every 30 s{scenario}
 samples   .venv/bin/evc samples demo-1
 events    .venv/bin/evc events
 Ansible   .venv/bin/ansible -i {folder}/hosts.ini all -m ping
@@ -142,6 +146,7 @@ def up(state: State) -> None:
         state.make_keys(tuple(node.name for node in FLEET))
         engine = open_engine(embedded_url(state.folder))
         upgrade(engine)
+        write_scenario(state)
         local_engine = _find_engine(state)
         ports = start_nodes(state, _registered(engine))
         say("nodes: " + ", ".join(f"{name} on port {port}" for name, port in sorted(ports.items())))
@@ -152,5 +157,5 @@ def up(state: State) -> None:
         _register(api, engine, ports)
         api.unpause(TELEMETRY)
         _print_samples(_collect(api, engine))
-        _show_scenario(state, api, engine, local_engine, ports)
-        _print_end(state, api)
+        shown = _show_scenario(state, api, engine, local_engine, ports)
+        _print_end(state, api, shown)

@@ -598,7 +598,7 @@ def test_a_plan_says_whether_anything_would_be_built(
     farm.write_text("description: x\nmodel: {name: farm}\nbuild: {builder: b}\n")
     digest = registry.push("farm", "3.0")
     said = planned(capsys, farm)
-    assert said["build"].endswith(", on b for linux/arm64: no build of this source is known")
+    assert said["build"].endswith(", on b for linux/arm64: no build of this source with these arguments is known")
     assert said["image"] == "farm:3.0"
     assert "registry" not in said  # it was not needed
 
@@ -618,7 +618,7 @@ def test_a_plan_says_whether_anything_would_be_built(
     assert planned(capsys, farm)["build"].endswith("farm:3.0 of this source is in the registry no more")
 
     farm.write_text(farm.read_text().replace("b}", "b, arguments: {A: x}}"))
-    assert planned(capsys, farm)["build"].endswith("no build of this source is known")
+    assert planned(capsys, farm)["build"].endswith("no build of this source with these arguments is known")
     farm.write_text("description: x\nmodel: {name: farm}\nbuild: {builder: b, platform: linux/amd64}\n")
     assert cli.main(["scenario", "plan", str(farm)]) == 1
     assert capsys.readouterr().err.startswith("evc: build.platform: the model is not made for amd64; allowed: its arch")

@@ -467,6 +467,16 @@ def _check_scenarios(arguments: argparse.Namespace) -> None:
         print(f"{printable(row['file'])}: fits: {row['dag_id']}: {', '.join(row['steps'])}")
 
 
+def _models_folder(arguments: argparse.Namespace) -> Path:
+    """Return where model sources are: as the setting says, beside the scenarios' folder, or beside Airflow's DAGs."""
+    said = arguments.models or os.environ.get("AIRFLOW__EVC__MODELS_FOLDER")
+    beside: Path = arguments.file.absolute().parent.parent / "models"
+    dags = os.environ.get("AIRFLOW__CORE__DAGS_FOLDER")
+    if said or beside.is_dir() or not dags:
+        return Path(said or beside)
+    return Path(dags).parent / "include" / "models"
+
+
 def _plan_scenario(arguments: argparse.Namespace) -> None:
     from contextlib import ExitStack
     from dataclasses import asdict
@@ -476,7 +486,7 @@ def _plan_scenario(arguments: argparse.Namespace) -> None:
     from evc.store.database import check_schema, reporting
 
     scenario = _read_scenario(arguments.file)
-    models = Path(arguments.models or arguments.file.absolute().parent.parent / "models")
+    models = _models_folder(arguments)
     engine = open_database(arguments.database)
     with reporting(), ExitStack() as end:
         check_schema(engine)
@@ -644,7 +654,11 @@ def _add_scenario(commands: Any, in_json: argparse.ArgumentParser, shared: argpa
     plan = scenario.add_parser("plan", help=does, description=f"{does[0].upper()}{does[1:]}.{more}", parents=[shared])
     plan.set_defaults(run=_plan_scenario)
     plan.add_argument("file", metavar="FILE", type=Path)
-    plan.add_argument("--models", metavar="DIR", help="model sources; default: models beside the scenarios' folder")
+    plan.add_argument(
+        "--models",
+        metavar="DIR",
+        help="model sources; default: AIRFLOW__EVC__MODELS_FOLDER, else models beside the scenarios' folder",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

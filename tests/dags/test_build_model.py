@@ -57,18 +57,8 @@ def test_a_value_that_does_not_fit_starts_no_run(dag_runner: DagRunner, conf: di
 
 @pytest.fixture
 def runner(dag_runner: DagRunner, edge_fleet: EdgeFleet, builder: EdgeNode) -> DagRunner:
-    registry = edge_fleet.registry
     builder.run("rm", "-rf", "/root/.evc")
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
-    dag_runner.connection(
-        "evc_registry",
-        conn_type="docker",
-        host=registry.host,
-        port=registry.push.port,
-        login=registry.push.account.login,
-        password=registry.push.account.password,
-        extra={"ca_path": str(registry.ca_file)},
-    )
+    dag_runner.connect(edge_fleet)
     hook = FleetHook(logging.getLogger("tests"))
     with hook.engine.begin() as connection:
         store_node(connection, builder.node(), int(time.time()))

@@ -205,7 +205,7 @@ def test_a_plan_that_is_refused_fails_the_run_and_touches_no_node(
     lines = [record.getMessage() for record in caplog.records if record.name == "evc.operators.refusal"]
     assert lines == [
         'model: "farm" is unknown; allowed: one of reid',
-        "nothing was rolled out: the log of plan says why",
+        "nothing was rolled out: the log of plan says why, or of what failed before it",
     ]
 
 

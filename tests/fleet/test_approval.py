@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from evc.store.rollouts import PAUSE, set_command
 from tests.fleet.test_rollouts import MODEL_YAML, running
 from tests.servers.edge import EdgeFleet
 from tests.servers.edge_node import EdgeNode
-from tests.servers.running_airflow import ENDED, RunningAirflow, running_airflow
+from tests.servers.running_airflow import ENDED, RunningAirflow, fleet_environment, running_airflow
 
 pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("fleet")]
 
@@ -26,26 +25,11 @@ def airflow(edge_fleet: EdgeFleet, edge_nodes: list[EdgeNode], tmp_path: Path) -
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(MODEL_YAML)
     (folder / "Dockerfile").write_text("FROM scratch\n")
-    registry = edge_fleet.registry
-    connection = {
-        "conn_type": "docker",
-        "host": registry.host,
-        "port": registry.push.port,
-        "login": registry.push.account.login,
-        "password": registry.push.account.password,
-        "extra": {"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
-    }
-    nodes = {"conn_type": "ssh", "login": "root", "extra": {"key_file": str(edge_fleet.key_file)}}
-    environment = {
-        "AIRFLOW_CONN_EVC_REGISTRY": json.dumps(connection),
-        "AIRFLOW_CONN_EVC_NODES": json.dumps(nodes),
-        "AIRFLOW__EVC__MODELS_FOLDER": str(folder.parent),
-        "AIRFLOW__EVC__PULL_SLOTS": "3",
-    }
+    environment = {**fleet_environment(edge_fleet, folder.parent), "AIRFLOW__EVC__PULL_SLOTS": "3"}
     with running_airflow(tmp_path / "state", environment, ("deploy_model", "reconcile_fleet")) as started:
         with started.engine.begin() as transaction:
             for node in edge_nodes:
-                node.trust(registry)
+                node.trust(edge_fleet.registry)
                 store_node(transaction, node.node(groups=("edge",)), 1_700_000_000)
         yield started
 

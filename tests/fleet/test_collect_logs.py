@@ -23,7 +23,7 @@ LOG = logging.getLogger("tests.fleet.collect_logs")
 
 @pytest.fixture
 def runner(dag_runner: DagRunner, edge_fleet: EdgeFleet) -> DagRunner:
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
+    dag_runner.connect(edge_fleet)
     dag_runner.setting("nominatim_url", "")
     dag_runner.setting("connect_timeout_s", "2")
     return dag_runner

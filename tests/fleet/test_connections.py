@@ -27,6 +27,12 @@ def test_each_form_says_the_same(value: str) -> None:
     assert (int(found["port"]), found["extra"]) == (5000, {"ca_path": "/srv/ca.crt"})
 
 
+def test_an_option_that_says_nothing_is_none() -> None:
+    """Airflow writes and takes it."""
+    found = read_connection("connection x", '{"conn_type": "docker", "extra": {"ca_path": null, "a": 1}}', "a registry")
+    assert found["extra"] == {"a": "1"}
+
+
 @pytest.mark.parametrize("value", ["hunter2", "{hunter2", "docker://evc:hunter2/@h"])
 def test_what_can_not_be_read_is_named_and_not_shown(value: str) -> None:
     with pytest.raises(InputError, match=r"^connection x: .*; allowed: ") as caught:

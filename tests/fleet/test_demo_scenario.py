@@ -16,7 +16,7 @@ from demo.engine import registry_folder
 from demo.state import PROJECT, State
 from tests.servers.demo_engine import BASE_IMAGE, REGISTRY_IMAGE, load_stand_ins, running_demo_engine
 
-pytestmark = pytest.mark.fleet
+pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("demo_registry")]
 
 
 @pytest.fixture(scope="module")

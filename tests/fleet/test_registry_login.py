@@ -25,17 +25,7 @@ CONFIG = "/root/.docker/config.json"
 @pytest.fixture
 def runner(dag_runner: DagRunner, edge_fleet: EdgeFleet) -> DagRunner:
     registry = edge_fleet.registry
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
-    account = registry.push.account
-    dag_runner.connection(
-        "evc_registry",
-        conn_type="docker",
-        host=registry.host,
-        port=registry.push.port,
-        login=account.login,
-        password=account.password,
-        extra={"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
-    )
+    dag_runner.connect(edge_fleet)
     dag_runner.setting("registry_folder", str(registry.folder))
     dag_runner.setting("nominatim_url", "")
     dag_runner.setting("connect_timeout_s", "2")

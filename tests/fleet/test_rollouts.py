@@ -138,16 +138,7 @@ def states(tasks: dict[str, str], task: str) -> list[str]:
 @pytest.fixture
 def evc(dag_runner: DagRunner, edge_fleet: EdgeFleet, edge_nodes: list[EdgeNode], tmp_path: Path) -> Fleet:
     registry = edge_fleet.registry
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
-    dag_runner.connection(
-        "evc_registry",
-        conn_type="docker",
-        host=registry.host,
-        port=registry.push.port,
-        login=registry.push.account.login,
-        password=registry.push.account.password,
-        extra={"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
-    )
+    dag_runner.connect(edge_fleet)
     dag_runner.setting("models_folder", str(tmp_path / "models"))
     dag_runner.setting("connect_timeout_s", "2")
     folder = tmp_path / "models" / "reid"

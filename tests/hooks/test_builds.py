@@ -109,18 +109,8 @@ def builds(dag_runner: DagRunner, edge_fleet: EdgeFleet, builder: EdgeNode, tmp_
     (folder / "Dockerfile").write_text(DOCKERFILE)
     (folder / "run.py").write_text("print('hello')\n")
     (folder / "weights.bin").write_bytes(os.urandom(1_000_000))
-    registry = edge_fleet.registry
     dag_runner.setting("models_folder", str(tmp_path / "models"))
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
-    dag_runner.connection(
-        "evc_registry",
-        conn_type="docker",
-        host=registry.host,
-        port=registry.push.port,
-        login=registry.push.account.login,
-        password=registry.push.account.password,
-        extra={"ca_path": str(registry.ca_file)},
-    )
+    dag_runner.connect(edge_fleet)
     made = Builds(tmp_path / "models", builder, edge_fleet)
     with FleetHook(logging.getLogger("tests")).engine.begin() as connection:
         store_node(connection, builder.node(), int(time.time()))

@@ -91,6 +91,16 @@ def test_of_a_file_that_has_other_steps_by_now_nothing_is_done_that_is_not_of_th
 
 
 @pytest.mark.usefixtures("begun")
+def test_a_run_keeps_what_it_was_given_for_a_step_that_was_taken_out() -> None:
+    then = scenario_dag(FILE, THEN.encode())
+    now = scenario_dag(FILE, THEN.replace('rollout: {waves: [1, "100%"]}\n', "").encode())
+    given: dict[str, Any] = {"waves": [2, "100%"]}
+    assert params_of(context(now, task_id="inference.infer", **given)) == {**then.params.dump(), **given}
+    with pytest.raises(InputError, match='"wave" is no param of scenario_farm, is waves meant'):
+        params_of(context(now, task_id="inference.infer", wave=[]))
+
+
+@pytest.mark.usefixtures("begun")
 def test_a_run_that_began_without_identities_links_none() -> None:
     with pytest.raises(ScenarioFailed, match="farm: the run began without identities; trigger a new one"):
         IdentitiesHook(logging.getLogger()).match("scenario_farm manual__1")

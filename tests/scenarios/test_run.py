@@ -48,16 +48,7 @@ def runner(
 ) -> DagRunner:
     """Three nodes, two of them in the north; a model, a scenario."""
     registry = edge_fleet.registry
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
-    dag_runner.connection(
-        "evc_registry",
-        conn_type="docker",
-        host=registry.host,
-        port=registry.push.port,
-        login=registry.push.account.login,
-        password=registry.push.account.password,
-        extra={"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
-    )
+    dag_runner.connect(edge_fleet)
     write_model(tmp_path / "models" / "counter")
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "counting.yaml").write_text(SCENARIO)
@@ -87,6 +78,9 @@ def test_the_whole_of_it_runs_and_again_changes_nothing(runner: DagRunner) -> No
     assert states(tasks, "rollout.wave_2.deploy") == ["success"]
     assert states(tasks, "inference.infer") == ["success"] * 2
     north = "SELECT name FROM nodes WHERE name IN ('edge-2', 'edge-3') ORDER BY name"
+    # another DAG that is due at the same time gives its run the same id
+    ((swept,),) = rows(runner, "SELECT DISTINCT run_id FROM sweeps")
+    assert swept.startswith("scenario_")
     up = "SELECT DISTINCT name FROM node_samples JOIN nodes ON nodes.id = node_id WHERE up = 1 ORDER BY name"
     deployed = "SELECT name FROM assignments JOIN nodes ON nodes.id = node_id ORDER BY name"
     assert rows(runner, up) == rows(runner, deployed) == rows(runner, north)

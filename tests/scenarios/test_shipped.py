@@ -36,16 +36,7 @@ def runner(
     """Two nodes of the groups that the scenarios choose, a builder with the base, sources of the test's own."""
     registry = edge_fleet.registry
     edge_fleet.load_opencv_base()
-    dag_runner.connection("evc_nodes", conn_type="ssh", login="root", extra={"key_file": str(edge_fleet.key_file)})
-    dag_runner.connection(
-        "evc_registry",
-        conn_type="docker",
-        host=registry.host,
-        port=registry.push.port,
-        login=registry.push.account.login,
-        password=registry.push.account.password,
-        extra={"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
-    )
+    dag_runner.connect(edge_fleet)
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "models").mkdir()
     dag_runner.setting("models_folder", str(tmp_path / "models"))

@@ -7,11 +7,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from demo.airflow import BUNDLES
+
+if TYPE_CHECKING:
+    from tests.servers.edge import EdgeFleet
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -51,6 +54,11 @@ class DagRunner:
     def connection(self, conn_id: str, **fields: Any) -> None:
         """Define an Airflow connection."""
         self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    def connect(self, fleet: EdgeFleet) -> None:
+        """Define the connections by which EVC knows a fleet."""
+        for conn_id, fields in fleet.connections().items():
+            self.connection(conn_id, **fields)
 
     def run(self, dag_id: str, **conf: Any) -> dict[str, str]:
         """Run a DAG; returns the state of every task instance, ``TASK_ID`` or ``TASK_ID[INDEX]``."""

@@ -139,19 +139,9 @@ def _is_parsed(api: Api, dag_id: str) -> bool:
 
 def fleet_environment(fleet: EdgeFleet, models: Path) -> dict[str, str]:
     """Return the variables by which an Airflow knows a fleet: logins, registry, accounts, model sources."""
-    registry = fleet.registry
-    connection = {
-        "conn_type": "http",
-        "host": registry.host,
-        "port": registry.push.port,
-        "login": registry.push.account.login,
-        "password": registry.push.account.password,
-        "extra": {"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
-    }
-    nodes = {"conn_type": "ssh", "login": "root", "extra": {"key_file": str(fleet.key_file)}}
+    variables = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in fleet.connections().items()}
     return {
-        "AIRFLOW_CONN_EVC_REGISTRY": json.dumps(connection),
-        "AIRFLOW_CONN_EVC_NODES": json.dumps(nodes),
-        "AIRFLOW__EVC__REGISTRY_FOLDER": str(registry.folder),
+        **variables,
+        "AIRFLOW__EVC__REGISTRY_FOLDER": str(fleet.registry.folder),
         "AIRFLOW__EVC__MODELS_FOLDER": str(models),
     }

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, insert, select, text
 
 from evc.store.database import HEAD, MIGRATIONS, REVISIONS, VERSION_TABLE, open_engine, upgrade
-from evc.store.tables import REST, builds, inference_runs, metadata, rollouts, scenario_runs
+from evc.store.tables import REST, builds, inference_runs, metadata, rollouts, scenario_runs, sweeps
 from tests.store.batches import TS, add_nodes
 
 SQLITE_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
@@ -94,6 +94,9 @@ _RUNS: dict[Any, dict[str, Any]] = {
     },
 }  # fmt: skip
 """By table, what a row needs beside its key."""
+_SWEEP = {
+    "shard": 0, "ts": TS, "duration_s": 1.0, "nodes_up": 1, "nodes_down": 0, "rows_written": 1, "missed_ticks": 0,
+}  # fmt: skip
 
 
 def _longest_key() -> str:
@@ -115,6 +118,7 @@ def test_a_database_that_is_there_takes_the_longest_keys_and_keeps_its_rows(empt
         add_nodes(connection, 1)
         for table, row in _RUNS.items():
             connection.execute(insert(table).values({**row, "run_id": "manual__1"}))
+        connection.execute(insert(sweeps).values({**_SWEEP, "run_id": "manual__1"}))
     assert upgrade(engine) == ("0004", HEAD)
     key = _longest_key()
     assert len(key) == 752
@@ -123,6 +127,8 @@ def test_a_database_that_is_there_takes_the_longest_keys_and_keeps_its_rows(empt
             connection.execute(insert(table).values({**row, "run_id": key}))
             found = connection.execute(select(table.c.id, table.c.run_id).order_by(table.c.id)).all()
             assert [tuple(it) for it in found] == [(1, "manual__1"), (2, key)]
+        connection.execute(insert(sweeps).values({**_SWEEP, "run_id": key}))
+        assert set(connection.execute(select(sweeps.c.run_id)).scalars()) == {"manual__1", key}
         if engine.dialect.name == "sqlite":
             assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
     engine.dispose()

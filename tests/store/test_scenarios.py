@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Engine, insert
 
 from evc.fleet.thresholds import Summary
+from evc.store.rollout_nodes import begin_node, end_node
+from evc.store.rollouts import create_rollout
 from evc.store.scenarios import (
     begin_scenario,
     end_scenario,
@@ -18,6 +21,7 @@ from evc.store.scenarios import (
 )
 from evc.store.tables import inference_results, inference_runs
 from tests.store.batches import TS, store_with_nodes
+from tests.store.test_rollouts import NEW
 
 KEY = "scenario_farm manual__1"
 GIVEN = {"run_id": KEY, "scenario": "farm", "content": "text", "model": "farm", "nodes": ["n1", "n2"]}
@@ -69,6 +73,22 @@ def test_what_became_of_each_node(engine: Engine) -> None:
     assert not is_good(found["n1"], ["rollout", "inference"])
     assert not is_good(found["n2"], ["inference"])
     assert is_good({}, [])
+
+
+def test_a_roll_out_that_nobody_closed_tells_which_nodes_it_reached(engine: Engine) -> None:
+    store_with_nodes(engine, 3)
+    with engine.begin() as connection:
+        rollout, _ = create_rollout(connection, replace(NEW, run_id=KEY), [(1,), (2, 3)], TS)
+        for node_id in (1, 2):
+            begin_node(connection, rollout.id, node_id, TS)
+        end_node(connection, rollout.id, 1, "succeeded", TS)
+        found = node_outcomes(connection, KEY, "key")
+    assert {name: outcome["rollout"] for name, outcome in found.items()} == {
+        "n1": "succeeded",
+        "n2": "preflight",
+        "n3": "waiting",
+    }
+    assert [is_good(found[name], ["rollout"]) for name in ("n1", "n2", "n3")] == [True, False, False]
 
 
 def test_what_was_stopped_is_good_where_it_has_said_something(engine: Engine) -> None:

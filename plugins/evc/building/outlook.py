@@ -104,7 +104,11 @@ def _built(
             return tag, last["digest"], f"nothing, unchanged: {size}"
         why = f"{model.name}:{tag} of this source is in the registry no more"
     else:
-        why = "no build of this source is known" if platform else f"what {build.builder} builds for is not known yet"
+        why = (
+            "no build of this source with these arguments is known"
+            if platform
+            else f"what {build.builder} builds for is not known yet"
+        )
     return tag, None, f"{size}, on {build.builder}{f' for {platform}' if platform else ''}: {why}"
 
 

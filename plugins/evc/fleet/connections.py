@@ -65,8 +65,9 @@ def _extra(where: str, given: Any) -> dict[str, str]:
     """Return the options of a connection: a mapping, or, where Airflow wrote them so, a mapping as JSON."""
     try:
         extra = json.loads(given) if isinstance(given, str) else given
-        if all(isinstance(value, str | int | float) for value in extra.values()):
-            return {str(name): str(value) for name, value in extra.items()}
+        said = {str(name): value for name, value in extra.items() if value is not None}
+        if all(isinstance(value, str | int | float) for value in said.values()):
+            return {name: str(value) for name, value in said.items()}
     except (ValueError, AttributeError):
         pass
-    raise InputError(where, "its 'extra' is not a mapping of names to texts", '{"sslmode": "require"}')
+    raise InputError(where, "its 'extra' is not a mapping of names to texts", 'such as {"name": "text"}')

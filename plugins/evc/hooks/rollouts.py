@@ -279,7 +279,7 @@ class RolloutHook:
         with self.engine.begin() as connection:
             rollout = find_rollout(connection, run_id=run_id)
             if rollout is None:
-                raise RolloutFailed("nothing was rolled out: the log of plan says why")
+                raise RolloutFailed("nothing was rolled out: the log of plan says why, or of what failed before it")
             if not rollout.is_finished:
                 status, why = self._outcome(connection, rollout)
                 if status == "rolled_back":

@@ -38,6 +38,7 @@ INFER = "inference.infer"
 """Id of the task that runs the model, in the DAG of every scenario."""
 EVENT = "threshold"
 _NONE = Summary(0)
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class ScenarioHook:
             events = self._judge(connection, scenario, run, nodes, ending)
             failed = self._failed(connection, run)
             counts = {"good": len(run.nodes) - len(failed), "failed": len(failed), "events": events}
-            message = f"{counts['good']} of {len(run.nodes)} nodes got through, {events} events"
+            message = f"{counts['good']} of {len(run.nodes)} nodes got through, {events} events{_some(failed)}"
             if ending.broken:
                 message += f"; did not succeed: {', '.join(ending.broken)}"
             status = FAILED if failed or ending.broken else SUCCEEDED
@@ -211,7 +212,7 @@ class ScenarioHook:
         for node_id, lines in told.items():
             severity = max((severity for severity, _ in lines), key=SEVERITIES.index)
             message = "; ".join(line for _, line in lines)
-            self.log.warning("%s: %s", names[node_id], message)
+            (self.log.info if severity == "info" else self.log.warning)("%s: %s", names[node_id], message)
             ts = ending.ts
             # at a run's first end what is there is of another scenario, due at the same time; later it may be its own
             while not record_event(connection, node_id, EVENT, severity, message, ts) and run.finished_ts is None:
@@ -257,6 +258,12 @@ def _steps(run: ScenarioRun) -> list[str]:
     """Return the steps of a run that leave a row for each node."""
     scenario = scenario_of(run)
     return [step for step in ("rollout", "inference") if getattr(scenario, step)]
+
+
+def _some(failed: Mapping[str, str]) -> str:
+    """Return of the first nodes that did not get through how far they came; the log has all."""
+    said = "".join(f"; {name}: {why}" for name, why in list(failed.items())[:_NAMED])
+    return f"{said}; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else said
 
 
 def content_of(key: str) -> str | None:

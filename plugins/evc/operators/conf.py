@@ -19,13 +19,14 @@ def params_of(context: Context) -> dict[str, Any]:
 
     :raises InputError: the run's conf has a key that is no param of its DAG, or the file has other steps by now
     """
-    known = list(dict.fromkeys([*context["dag"].params, *context["task"].params]))  # a task has its DAG's too
+    begun = _as_begun(context)
+    # a task has its DAG's too; of a scenario what counts is what the run was triggered with
+    known = list(dict.fromkeys([*context["dag"].params, *context["task"].params] if begun is None else begun))
     for key in context["dag_run"].conf or {}:
         if known and key not in known and key not in _OF_AIRFLOW:
             close = get_close_matches(key, known, 1)
             meant = f", is {close[0]} meant?" if close else ""
             raise InputError("conf", f"{quote(key)} is no param of {context['dag'].dag_id}{meant}", ", ".join(known))
-    begun = _as_begun(context)
     return dict(context["params"]) if begun is None else begun
 
 

@@ -1,4 +1,4 @@
-"""The DAG runs that roll out: deploy_model's, and those of scenarios."""
+"""What tells a DAG run from all others: DAGs that are due at the same time give their runs the same id."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 GOES_ON: Sequence[str] = ("queued", "running")
 
 
+def run_key(context: Context, home: str) -> str:
+    """Return the key of a run: its id, and for another DAG than ``home`` the DAG's id and a space before it.
+
+    :param home: the DAG that does the same when it is triggered by hand
+    """
+    dag_id, run_id = context["dag"].dag_id, str(context["dag_run"].run_id)
+    return run_id if dag_id == home else f"{dag_id} {run_id}"
+
+
 def rollout_key(context: Context) -> str:
-    """Return what tells the roll-out of a run from all others: the run's id, of other DAGs with the DAG's before it."""
+    """Return the key of a run that rolls out, or that is a scenario's."""
     from evc.hooks.rollouts import DAG_ID
 
-    dag_id, run_id = context["dag"].dag_id, str(context["dag_run"].run_id)
-    return run_id if dag_id == DAG_ID else f"{dag_id} {run_id}"
+    return run_key(context, DAG_ID)
 
 
 def is_over(key: str) -> bool:

@@ -32,7 +32,8 @@ def scenario_params(scenario: Scenario) -> dict[str, Param]:
         (scenario.inference, inference_params()),
     ):
         if step:
-            known |= params
+            # what an earlier step says of a param holds: a build's tag is the new image's
+            known |= {key: param for key, param in params.items() if key not in known}
             said |= step.model_dump(mode="json")
     # what run_inference says of nodes holds where only the model is run
     known = {**selection(), **known, **({} if scenario.only_runs else selection()), "again": again()}

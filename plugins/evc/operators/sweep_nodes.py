@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.operators.dag_runs import run_key
 from evc.operators.refusal import one_line
 
 if TYPE_CHECKING:
     from evc.hooks.fleet import FleetHook
+
+HOME = "collect_telemetry"
 
 
 class SweepNodesOperator(BaseOperator):
@@ -46,7 +49,7 @@ class SweepNodesOperator(BaseOperator):
         with one_line():
             self._hook = FleetHook(self.log)
             report = self._hook.sweep(
-                run.run_id,
+                run_key(context, HOME),
                 Shard(self.shard_index, self.shard_count),
                 self.names,
                 run.run_after.timestamp(),

@@ -162,17 +162,21 @@ def rollout_rows(connection: Connection, limit: int = 20) -> list[dict[str, Any]
     def counted(*wanted: str) -> Any:
         return func.coalesce(func.sum(case((status.in_(wanted), 1), else_=0)), 0)
 
-    shown = [column for column in rollouts.c if column.name not in ("spec", "layers", "waves")]
+    shown = [column for column in rollouts.c if column.name not in ("spec", "layers", "waves", "tag")]
+    # a scenario rolls out the digest that it has built
+    built = select(builds.c.tag).where(builds.c.digest == rollouts.c.digest).order_by(builds.c.id.desc()).limit(1)
+    tag = func.coalesce(rollouts.c.tag, built.scalar_subquery()).label("tag")
     query = (
         select(
             *shown,
+            tag,
             func.count(rollout_nodes.c.node_id).label("nodes"),
             counted(SUCCEEDED).label("succeeded"),
             counted(*FAILED).label("failed"),
             counted(PENDING).label("pending"),
         )
         .join(rollout_nodes, isouter=True)
-        .group_by(*shown)
+        .group_by(*shown, rollouts.c.tag)
         .order_by(rollouts.c.id.desc())
         .limit(limit)
     )

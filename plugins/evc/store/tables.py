@@ -262,7 +262,7 @@ node_readings = Table(
 sweeps = Table(
     "sweeps",
     metadata,
-    Column("run_id", String(250), primary_key=True),
+    Column("run_id", RUN_KEY, primary_key=True),  # of a scenario: its DAG's id, a space, the run's id
     Column("shard", Integer, primary_key=True, autoincrement=False),
     _ts(),
     Column("duration_s", Float, nullable=False),

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import docker
@@ -57,6 +58,21 @@ class EdgeFleet:
         self._next_address = 10
         self._numbers = threading.Lock()
         self.registry: Registry = make_registry(folder / "registry", self.gateway)
+
+    def connections(self) -> dict[str, dict[str, Any]]:
+        """Return the Airflow connections by which EVC knows it, by their ids: logins of nodes, the registry."""
+        registry, account = self.registry, self.registry.push.account
+        return {
+            "evc_nodes": {"conn_type": "ssh", "login": "root", "extra": {"key_file": str(self.key_file)}},
+            "evc_registry": {
+                "conn_type": "docker",
+                "host": registry.host,
+                "port": registry.push.port,
+                "login": account.login,
+                "password": account.password,
+                "extra": {"ca_path": str(registry.ca_file), "pull_address": registry.address(registry.pull)},
+            },
+        }
 
     def start(self, node_names: Sequence[str]) -> None:
         """Start registry, builder and nodes, all at once."""

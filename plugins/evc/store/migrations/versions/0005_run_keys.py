@@ -9,7 +9,7 @@ revision = "0005"
 down_revision = "0004"
 
 _LENGTH = 752
-_BEFORE = {"builds": 250, "rollouts": 250, "inference_runs": 250, "scenario_runs": 500}
+_BEFORE = {"builds": 250, "rollouts": 250, "inference_runs": 250, "scenario_runs": 500, "sweeps": 250}
 
 
 def upgrade() -> None:
