@@ -87,7 +87,7 @@ def verdict(load: Load, alarms: list[Alarm]) -> Verdict:
     return said
 
 
-def _speed(stage: Stage) -> float:
+def _speed() -> float:
     """Return seconds of one run for 1,000 nodes, arrays to findings."""
     load = draw_load(20, 20, 0, seed=9)
     nodes = 1000
@@ -106,7 +106,9 @@ def measure(stage: Stage) -> Section:
     section = Section(f"Anomalies: {nodes} nodes, a week, {5 * each} faults")
     for name, method in (("EVC", _ours), ("thresholds", _thresholds)):
         _add(section, name, load, method)
-    section.add("EVC: judging 1,000 nodes", _speed(stage), "s", goal=below(5, _speed(stage), "s"))
+    seconds = _speed()
+    section.add("EVC: judging 1,000 nodes", seconds, "s", goal=below(5, seconds, "s"))
+    section.remarks.append("The load is drawn, its faults are known; thresholds: cpu, memory, storage 0.9, 75 °C, 2 s.")
     return section
 
 

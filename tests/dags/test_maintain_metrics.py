@@ -57,7 +57,7 @@ def test_a_run_rolls_up_removes_and_tells(
     now_ts = int(time.time())
     for ts in (now_ts - 40 * DAY_S, now_ts - 7200, FINE.bucket(now_ts)):
         write(engine, sweep_batch(ids, ts))
-    assert dag_runner.run("maintain_metrics") == {"maintain": "success"}
+    assert dag_runner.run("maintain_metrics") == {"maintain": "success", "detect_anomalies": "success"}
     assert counts(engine) == (4, 4, 4)  # the oldest sample is gone, its buckets are not; the youngest is not over
     assert not old_log.exists()
     assert cleaned == [30]
@@ -66,7 +66,7 @@ def test_a_run_rolls_up_removes_and_tells(
     assert "node_samples: removed 2 rows" in said
     assert "database: " in said
     assert "Airflow's logs: deleted 1 files" in said
-    assert dag_runner.run("maintain_metrics") == {"maintain": "success"}
+    assert dag_runner.run("maintain_metrics") == {"maintain": "success", "detect_anomalies": "success"}
     assert counts(engine) == (4, 4, 4)
 
 
@@ -77,5 +77,5 @@ def test_zero_days_keep_for_ever(dag_runner: DagRunner, engine: Engine, monkeypa
     use(dag_runner, engine)
     ids = store_with_nodes(engine, 1)
     write(engine, sweep_batch(ids, int(time.time()) - 400 * DAY_S))
-    assert dag_runner.run("maintain_metrics") == {"maintain": "success"}
+    assert dag_runner.run("maintain_metrics") == {"maintain": "success", "detect_anomalies": "success"}
     assert counts(engine)[0] == 1

@@ -38,5 +38,5 @@ def test_a_look_says_what_is_unusual_and_why(dag_runner: DagRunner, caplog: pyte
     with caplog.at_level("INFO"):
         assert hook.look(now) == {"nodes": 1, "begun": 1, "ended": 0}
     assert "edge-1: temperature 78 °C, usually 50 °C to 56 °C at this hour of the week" in caplog.text
-    assert "1 nodes looked at in" in caplog.text
+    assert "nodes looked at: 1, in" in caplog.text
     assert hook.look(now) == {"nodes": 1, "begun": 0, "ended": 0}

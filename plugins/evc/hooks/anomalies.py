@@ -40,7 +40,7 @@ class AnomaliesHook:
         counts = {"nodes": len(watched.ids), "begun": sum(finding.begins for finding in found)}
         counts["ended"] = len(found) - counts["begun"]
         self.log.info(
-            "%d nodes looked at in %.1f s: %d anomalies began, %d ended",
+            "nodes looked at: %d, in %.1f s; anomalies that began: %d, that ended: %d",
             counts["nodes"],
             time.monotonic() - begun,
             counts["begun"],

@@ -23,6 +23,7 @@ from evc.store.tables import (
     inference_results,
     metadata,
     network_samples,
+    node_anomalies,
     node_events,
     node_samples,
     node_samples_1h,
@@ -38,7 +39,7 @@ KINDS: dict[str, tuple[Table, ...]] = {
     "details": (temperature_samples, storage_samples, network_samples),
     "rollup_5m": (node_samples_5m,),
     "rollup_1h": (node_samples_1h,),
-    "events": (node_events, probe_runs),
+    "events": (node_events, node_anomalies, probe_runs),
     "results": (inference_results,),
     "sweeps": (sweeps,),
 }
