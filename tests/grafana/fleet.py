@@ -87,7 +87,7 @@ def _sample(node: int, ts: int) -> dict[str, Any]:
         "swap_total_bytes": 2 * GB, "swap_free_bytes": GB, "storage_total_bytes": 64 * GB,
         "storage_used_bytes": 50 * GB + fills, "storage_available_bytes": 13 * GB - fills,
         "network_receive_bytes_per_s": 9000 * wave * node, "network_transmit_bytes_per_s": 100_000 * wave * node,
-        "temperature_celsius": 86.5 if hot else 50 + 5 * wave, "gpu_usage_ratio": None, "throttled": int(hot),
+        "temperature_celsius": 86.6 if hot else 50 + 5 * wave, "gpu_usage_ratio": None, "throttled": int(hot),
         "throttled_since_boot": int(hot), "pressure_cpu_ratio": 0.3 * wave, "pressure_memory_ratio": 0.0,
         "pressure_io_ratio": 0.1 * wave,
     }  # fmt: skip
@@ -174,10 +174,15 @@ def _events(connection: Connection) -> None:
             "message": "another host key",
         },
         {"ts": END - 5200, "node_id": CAM_2, "kind": "reboot", "severity": "info", "message": "started again"},
-        {"ts": END - 5000, "node_id": CAM_2, "kind": "threshold", "severity": "warning", "message": "86.5 °C"},
+        {"ts": END - 5000, "node_id": CAM_2, "kind": "threshold", "severity": "warning", "message": "86.6 °C"},
         {"ts": END - 6000, "node_id": CAM_1, "kind": "reboot", "severity": "info", "message": "it's back"},
     ]
     connection.execute(insert(tables.node_events), events)
+    runs = [
+        {"ts": END - 5000, "node_id": CAM_2, "probe": "storage", "success": False, "message": "df: no answer"},
+        {"ts": END - 4000, "node_id": CAM_1, "probe": "gpu", "success": True, "message": "works again"},
+    ]
+    connection.execute(insert(tables.probe_runs), runs)
 
 
 def _sweeps(connection: Connection) -> None:
@@ -284,6 +289,8 @@ def _rollouts(connection: Connection) -> None:
              "started_ts": None, "message": "does not answer"},
         ],
     )  # fmt: skip
+    approval = {"rollout_id": 2, "wave": 1, "failed": ["hill"], "asked_ts": END - 390, "approved_ts": END - 380}
+    connection.execute(insert(tables.rollout_approvals), [{**approval, "approved_by": "admin"}])
 
 
 FARM_RUN, REID_RUN, REID_RUN_2, FAILED_RUN = 1, 2, 3, 4

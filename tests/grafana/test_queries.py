@@ -17,8 +17,8 @@ from tests.grafana.macros import ALL, Range, Request, Value, expand
 RANGES = {"short": (fleet.SHORT, 30_000), "week": (fleet.WEEK, 600_000), "long": (fleet.LONG, 7_200_000)}
 
 # at the first look: all of everything, of single ones the first
-CHOSEN: dict[str, Value] = {"group": ALL, "node": ALL, "model": ALL, "interval": "0"}
-SINGLE: dict[str, dict[str, Value]] = {"evc-node": {"node": "cam-2"}}
+CHOSEN: dict[str, Value] = {"group": ALL, "node": ALL, "model": ALL, "digest": ALL, "interval": "0"}
+SINGLE: dict[str, dict[str, Value]] = {"evc-node": {"node": "cam-2"}, "evc-rollouts": {"rollout": "2"}}
 
 # what has no rows over a range for a reason
 NONE_EXPECTED: set[tuple[str, str]] = set()

@@ -170,7 +170,7 @@ def bars(
     return panel if steps is None else panel.thresholds(thresholds(steps))
 
 
-def rows(dialect: Dialect, title: str, description: str, sql: str, unit: str = "short") -> table.Panel:
+def rows(dialect: Dialect, title: str, description: str, sql: str, unit: str = "none") -> table.Panel:
     """Return a table; columns get their units by :func:`column`."""
     panel = _asked(table.Panel(), dialect, title, description, unit).with_target(dialect.query(sql, "table"))
     return panel.span(24).height(9).filterable(True).show_header(True)
@@ -220,7 +220,7 @@ def node_map(dialect: Dialect, title: str, description: str, sql: str, color_by:
     place = place.latitude("latitude").longitude("longitude")
     layer = common.MapLayerOptions().type("markers").name("Nodes").location(place).tooltip(True)
     layer = layer.config({"showLegend": True, "style": style})
-    panel = _asked(geomap.Panel(), dialect, title, description, "short").with_target(dialect.query(sql, "table"))
+    panel = _asked(geomap.Panel(), dialect, title, description, "none").with_target(dialect.query(sql, "table"))
     panel = panel.span(12).height(12).layers([layer]).mappings(states())
     panel = panel.basemap(common.MapLayerOptions().type("default").name("Map"))
     panel = panel.controls(geomap.ControlsOptions().show_zoom(True).mouse_wheel_zoom(True).show_attribution(True))
