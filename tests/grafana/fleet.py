@@ -229,6 +229,8 @@ def _models(connection: Connection) -> None:
         for place, digest in enumerate(DIGESTS)
     ]
     connection.execute(insert(tables.registry_images), images)
+    check = {"address": "registry:5000", "checked_ts": END - 60, "answered_ts": END - 60, "message": None}
+    connection.execute(insert(tables.registry_checks), [{**check, "certificate_expires_ts": END + 200 * 86400}])
     assignment = {
         "model": "smart_farm", "repository": "smart_farm", "tag": "1.1", "digest": DIGESTS[1], "spec": {}, "rollout_id": 2,
         "ts": END - 3600, "checked_ts": END - 100, "container_id": "c" * 64,
@@ -343,6 +345,8 @@ def _farm_lines() -> list[dict[str, Any]]:
             {"ts": ts, "kind": "change", "value": 0.01 * wave, "payload": {"cover_before": 0.5, "since_s": 60}}
         )
         lines.append({"ts": ts, "kind": "frame", "latency_ms": 20.0 + ts % 50})
+    lines.append({"ts": END - 2000, "kind": "change", "value": -0.25, "payload": {"cover_before": 0.5, "since_s": 60}})
+    lines.append({"ts": END - 1900, "kind": "health", "label": "discoloured", "value": 0.7, "payload": shares})
     lines.append({"ts": END - 3000, "kind": "error", "label": "dark", "payload": {"message": "too dark"}})
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,12 +31,22 @@ def files() -> dict[PurePosixPath, str]:
     made = {}
     for dialect in DIALECTS:
         folder = FOLDERS[dialect.name]
-        for board in dashboards(dialect):
-            text = json.dumps(_numbered(board), indent=2, ensure_ascii=False, sort_keys=True)
-            made[folder / "dashboards" / f"{board['uid']}.json"] = f"{text}\n"
-        for path, text in provisioning.files(dialect).items():
+        numbered = {board["uid"]: _numbered(board) for board in dashboards(dialect)}
+        for uid, board in numbered.items():
+            text = json.dumps(board, indent=2, ensure_ascii=False, sort_keys=True)
+            made[folder / "dashboards" / f"{uid}.json"] = f"{text}\n"
+        for path, text in provisioning.files(dialect, _panel_finder(numbered)).items():
             made[folder / "provisioning" / path] = text
     return made
+
+
+def _panel_finder(boards_by_uid: Mapping[str, dict[str, Any]]) -> Callable[[str, str], int]:
+    def number(uid: str, title: str) -> int:
+        """Return the last of that title: a chart stands below the number that says the same of now."""
+        found: int = [panel["id"] for panel in _panels(boards_by_uid[uid]) if panel.get("title") == title][-1]
+        return found
+
+    return number
 
 
 def write(root: Path, made: Mapping[PurePosixPath, str]) -> None:

@@ -72,7 +72,7 @@ STATES = {
     "succeeded": GREEN, "unchanged": GREEN, "failed": RED, "timeout": RED, "refused": RED, "cancelled": YELLOW,
     "aborted": YELLOW, "expired": ORANGE, "rolled_back": ORANGE, "ended": GREY, "starting": BLUE, "waiting": GREY,
     "preflight": BLUE, "pulling": BLUE, "gate": BLUE,
-    "error": RED, "warning": YELLOW, "info": BLUE,
+    "error": RED, "warning": YELLOW, "info": BLUE, "green": GREEN, "discoloured": ORANGE,
 }  # fmt: skip
 """What a status or severity looks like, wherever it stands."""
 
@@ -216,12 +216,21 @@ def node_map(dialect: Dialect, title: str, description: str, sql: str, color_by:
         "opacity": 0.8,
         "symbol": {"mode": "fixed", "fixed": "img/icons/marker/circle.svg"},
     }
+    layer = layer_of("markers", "Nodes", {"showLegend": True, "style": style})
+    return earth(dialect, title, description, [layer]).with_target(dialect.query(sql, "table"))
+
+
+def layer_of(kind: str, name: str, config: dict[str, object]) -> common.MapLayerOptions:
+    """Return a layer of a map whose points are the columns ``latitude`` and ``longitude``."""
     place = common.FrameGeometrySource().mode(FrameGeometrySourceMode.COORDS)
     place = place.latitude("latitude").longitude("longitude")
-    layer = common.MapLayerOptions().type("markers").name("Nodes").location(place).tooltip(True)
-    layer = layer.config({"showLegend": True, "style": style})
-    panel = _asked(geomap.Panel(), dialect, title, description, "none").with_target(dialect.query(sql, "table"))
-    panel = panel.span(12).height(12).layers([layer]).mappings(states())
+    return common.MapLayerOptions().type(kind).name(name).location(place).tooltip(True).config(config)
+
+
+def earth(dialect: Dialect, title: str, description: str, layers: list[common.MapLayerOptions]) -> geomap.Panel:
+    """Return a map that shows nothing yet."""
+    panel = _asked(geomap.Panel(), dialect, title, description, "none")
+    panel = panel.span(12).height(12).layers(list(layers)).mappings(states())
     panel = panel.basemap(common.MapLayerOptions().type("default").name("Map"))
     panel = panel.controls(geomap.ControlsOptions().show_zoom(True).mouse_wheel_zoom(True).show_attribution(True))
     panel = panel.tooltip(geomap.TooltipOptions().mode(TooltipMode.DETAILS))

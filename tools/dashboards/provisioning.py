@@ -1,20 +1,30 @@
-"""What Grafana reads when it starts: the data source and where the dashboards are. ``$NAME`` is its environment's."""
+"""What Grafana reads when it starts: data source, where the dashboards are, alert rules, whom to tell.
+
+``$NAME`` is of Grafana's environment; in a rule's query and texts it leaves ``$`` alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 
+from tools.dashboards import alerts
 from tools.dashboards.dialects import DATA_SOURCE_UID, Dialect
 
 FOLDER = "Edge Vision Cluster"
 _HEAD = "# made by: python -m tools.dashboards\n"
 
 
-def files(dialect: Dialect) -> dict[str, str]:
-    """Return the content of the files, by their path below ``provisioning/``."""
+def files(dialect: Dialect, panels: Callable[[str, str], int]) -> dict[str, str]:
+    """Return the content of the files, by their path below ``provisioning/``.
+
+    :param panels: from a dashboard's uid and a panel's title to the panel's number
+    """
     return {
+        "alerting/contact-points.yaml": document({"contactPoints": [_CONTACT]}),
+        "alerting/rules.yaml": document({"groups": alerts.groups(dialect, FOLDER, panels)}),
         "datasources/evc.yaml": document({"datasources": [_source(dialect)]}),
         "dashboards/evc.yaml": document({"providers": [_PROVIDER]}),
     }
@@ -36,6 +46,19 @@ _PROVIDER = {
     "allowUiUpdates": False,
     "updateIntervalSeconds": 60,
     "options": {"path": "$EVC_GRAFANA_DASHBOARDS"},
+}
+
+# each type of contact point takes its own of the two settings: addresses that of e-mail, url that of nearly all others
+_CONTACT = {
+    "orgId": 1,
+    "name": alerts.CONTACT,
+    "receivers": [
+        {
+            "uid": "evc",
+            "type": "$EVC_ALERT_TYPE",
+            "settings": {"addresses": "$EVC_ALERT_TARGET", "url": "$EVC_ALERT_TARGET"},
+        }
+    ],
 }
 
 

@@ -24,7 +24,7 @@ def board(dialect: Dialect) -> dashboard.Dashboard:
     made = made.annotation(annotation(dialect, "Builds", BLUE, built))
     for panel in (_states(dialect), _counts(dialect), _map(dialect), _drift(dialect), _where(dialect)):
         made = made.with_panel(panel)
-    for panel in (_registered(dialect), _registry(dialect), _builds(dialect)):
+    for panel in (_registered(dialect), _registry(dialect), _checks(dialect), _builds(dialect)):
         made = made.with_panel(panel)
     return made
 
@@ -126,6 +126,19 @@ def _registry(dialect: Dialect) -> Built:
     text = "Images that the registry holds and on how many nodes each runs; size is what a pull transfers at most"
     panel = column(rows(dialect, "Registry", text, sql).span(14), "To pull", "bytes")
     return column(panel, "Made", "dateTimeFromNow")
+
+
+def _checks(dialect: Dialect) -> Built:
+    sql = (
+        "SELECT c.address AS \"Registry\", CASE WHEN c.message IS NULL THEN 'up' ELSE 'down' END AS \"State\",\n"
+        '  c.checked_ts * 1000 AS "Looked at", c.answered_ts * 1000 AS "Answered",\n'
+        f'  c.certificate_expires_ts - {dialect.to_s} AS "Certificate holds for", c.message AS "Message"\n'
+        "FROM registry_checks c ORDER BY 1"
+    )
+    text = "Whether the registry answered the last look of sync_registry, and how long its certificate holds"
+    panel = column(rows(dialect, "Registries", text, sql).height(4), "State", colored_states=True, width=100)
+    panel = column(column(panel, "Looked at", "dateTimeFromNow"), "Answered", "dateTimeFromNow")
+    return column(panel, "Certificate holds for", "s", decimals=0)
 
 
 def _builds(dialect: Dialect) -> Built:
