@@ -79,7 +79,8 @@ def test_there_is_one_data_source(backend: str, uid: str) -> None:
     for asked in queries(board):
         assert asked.owner["datasource"] == wanted, asked.name
     for panel in panels(board):
-        assert [target["datasource"] for target in panel["targets"]] == [wanted]
+        assert all(target["datasource"] == wanted for target in panel["targets"])
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
 
 
 @pytest.mark.parametrize(("backend", "uid"), EVERY)

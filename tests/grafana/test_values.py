@@ -149,3 +149,48 @@ def test_system_counts_missed_ticks_and_ages(filled: Engine) -> None:
     assert age == fleet.END - max(ts for ts, _ in ticks)
     tables = Counter(shown(filled, "evc-system", "Tables").column("Table"))
     assert set(tables.values()) == {1}
+
+
+def test_ways_lead_from_node_to_node(filled: Engine) -> None:
+    ways = shown(filled, "evc-reid", "Ways")
+    assert [(row[0], row[1], row[2], row[4]) for row in ways.rows] == [
+        ("cam-1", "cam-2", 1, 400),
+        ("cam-2", "cam-1", 1, 5300),
+    ]
+    numbers = shown(filled, "evc-reid", "At a glance")
+    assert dict(zip(numbers.columns, map(int, numbers.rows[0]), strict=True)) == {
+        "Identities": 2, "Visits": 4, "Sightings": 80, "New": 2, "Nodes": 2, "Ways": 2
+    }  # fmt: skip
+
+
+def test_the_way_of_somebody_is_in_order(filled: Engine) -> None:
+    assert shown(filled, "evc-reid", "Way of the identity").column("Node") == ["cam-1", "cam-2", "cam-1"]
+    assert shown(filled, "evc-reid", "Way of the identity", identity="2").column("Node") == ["cam-2"]
+    assert shown(filled, "evc-reid", "$identity").column(
+        "CAST(v.id AS text)" if filled.dialect.name == "sqlite" else "id"
+    ) == ["1", "2"]
+
+
+def test_the_newest_picture_of_a_field(filled: Engine) -> None:
+    (row,) = shown(filled, "evc-smart-farm", "Newest pictures").rows
+    assert row[:2] == ("cam-1", "green")
+    assert [float(value) for value in row[4:7]] == pytest.approx([0.85, 0.1, 0.05])
+
+
+def test_what_happened_on_a_field(filled: Engine) -> None:
+    events = shown(filled, "evc-smart-farm", "Events")
+    assert [row[1:] for row in events.rows] == [
+        ("cam-1", "health", "discoloured: 30 %"),
+        ("cam-1", "change", "cover fell by 25 %"),
+    ]
+    assert shown(filled, "evc-smart-farm", "Discoloured or changed").column("text") == [
+        "cam-1: cover fell by 25 %",
+        "cam-1: discoloured: 30 %",
+    ]
+
+
+def test_the_chosen_index_is_charted(filled: Engine) -> None:
+    values = [
+        row[2] for row in shown(filled, "evc-smart-farm", "Vegetation index", index="gli").rows if row[2] is not None
+    ]
+    assert 0.2 <= min(values) <= max(values) <= 0.4
