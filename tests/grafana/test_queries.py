@@ -43,11 +43,17 @@ class Answer:
 
 
 def ask(engine: Engine, sql: str) -> Answer:
-    """Run a query as the data source does: no parameters, nothing is escaped."""
+    """Run a query as the data source does: no parameters, nothing is escaped. It may only read."""
+    postgresql = engine.dialect.name == "postgresql"
     with engine.connect() as connection:
         cursor = connection.connection.cursor()
-        cursor.execute(sql)
-        return Answer([column[0] for column in cursor.description], [tuple(row) for row in cursor.fetchall()])
+        cursor.execute("SET TRANSACTION READ ONLY" if postgresql else "PRAGMA query_only = ON")
+        try:
+            cursor.execute(sql)
+            return Answer([column[0] for column in cursor.description], [tuple(row) for row in cursor.fetchall()])
+        finally:
+            if not postgresql:
+                cursor.execute("PRAGMA query_only = OFF")  # the connection goes back to others
 
 
 def look(board: Mapping[str, Any], range_: Range, interval_ms: int, **chosen: Value) -> Request:
