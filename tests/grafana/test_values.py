@@ -163,6 +163,20 @@ def test_ways_lead_from_node_to_node(filled: Engine) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "range_", [fleet.SHORT, Range(fleet.END - 4000, fleet.END - 2000), Range(fleet.END - 1000, fleet.END)]
+)
+def test_lines_on_the_map_have_both_ends_among_the_points(filled: Engine, range_: Range) -> None:
+    """Grafana's layer fails where one is missing, and where there are points and no line (networkLayer.tsx)."""
+    board = load("evc-reid", filled.dialect.name)
+    request = look(board, range_, 30_000)
+    asked = [asked for asked in queries(board) if asked.name == "Ways between nodes"]
+    points, edges = (ask(filled, expand(each.sql, request, filled.dialect.name)) for each in asked)
+    assert points.rows
+    assert edges.rows
+    assert {*edges.column("source"), *edges.column("target")} <= set(points.column("id"))
+
+
 def test_the_way_of_somebody_is_in_order(filled: Engine) -> None:
     assert shown(filled, "evc-reid", "Way of the identity").column("Node") == ["cam-1", "cam-2", "cam-1"]
     assert shown(filled, "evc-reid", "Way of the identity", identity="2").column("Node") == ["cam-2"]

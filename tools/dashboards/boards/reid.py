@@ -47,12 +47,15 @@ def _visited(dialect: Dialect) -> str:
     )
 
 
+def _overlapping(dialect: Dialect) -> str:
+    return f"{GALLERY} AND v.end_ts >= {dialect.from_s} AND v.ts <= {dialect.to_s}"
+
+
 def _steps(dialect: Dialect) -> str:
     """Return each way of somebody from one chosen node to another, in the range."""
     ordered = (
         "SELECT v.identity_id, lag(v.node_id) OVER way AS from_id, v.node_id AS to_id, lag(v.end_ts) OVER way AS left_ts, v.ts\n"
-        f"FROM identity_visits v WHERE {GALLERY}\n"
-        f"AND v.end_ts >= {dialect.from_s} AND v.ts <= {dialect.to_s}\n"
+        f"FROM identity_visits v WHERE {_overlapping(dialect)}\n"
         "AND v.node_id IN (SELECT n.id FROM nodes n WHERE " + chosen_nodes(dialect) + ")\n"
         "WINDOW way AS (PARTITION BY v.identity_id ORDER BY v.ts, v.end_ts, v.run_id, v.track)"
     )
@@ -81,19 +84,31 @@ def _people(dialect: Dialect) -> Built:
     return lines(dialect, "Identities", text, sql, "none", label="node").min(0)
 
 
+def _placed(dialect: Dialect) -> str:
+    """Return the chosen nodes with a place that saw somebody, the beginnings of ways included."""
+    seen = f"SELECT v.node_id FROM identity_visits v WHERE {_overlapping(dialect)}"
+    return (
+        "SELECT n.id, n.name, n.latitude, n.longitude FROM nodes n\n"
+        f"WHERE {chosen_nodes(dialect)} AND n.latitude IS NOT NULL AND n.longitude IS NOT NULL AND n.id IN ({seen})"
+    )
+
+
 def _ways(dialect: Dialect) -> Built:
     points = (
-        "SELECT n.name AS id, n.name AS title, n.latitude AS latitude, n.longitude AS longitude,\n"
+        "SELECT p.name AS id, p.name AS title, p.latitude AS latitude, p.longitude AS longitude,\n"
         "  count(DISTINCT v.identity_id) AS mainstat\n"
-        f"FROM (\n{_visited(dialect)}\n) AS v JOIN nodes n ON n.id = v.node_id\n"
-        "WHERE n.latitude IS NOT NULL AND n.longitude IS NOT NULL\n"
-        "GROUP BY n.name, n.latitude, n.longitude ORDER BY 1"
+        f"FROM (\n{_placed(dialect)}\n) AS p LEFT JOIN (\n{_visited(dialect)}\n) AS v ON v.node_id = p.id\n"
+        "GROUP BY p.name, p.latitude, p.longitude ORDER BY 1"
     )
+    # the layer needs both ends of a line among its points, and fails where there are points and not one line
     edges = (
-        "SELECT a.name || ' to ' || b.name AS id, a.name AS source, b.name AS target, count(*) AS mainstat\n"
-        f"FROM (\n{_steps(dialect)}\n) AS s JOIN nodes a ON a.id = s.from_id JOIN nodes b ON b.id = s.to_id\n"
-        "WHERE a.latitude IS NOT NULL AND b.latitude IS NOT NULL AND a.longitude IS NOT NULL AND b.longitude IS NOT NULL\n"
-        "GROUP BY a.name, b.name ORDER BY 1"
+        f"WITH placed AS (\n{_placed(dialect)}\n), ways AS (\n"
+        "  SELECT a.name || ' to ' || b.name AS id, a.name AS source, b.name AS target, count(*) AS mainstat\n"
+        f"  FROM (\n{_steps(dialect)}\n  ) AS s JOIN placed a ON a.id = s.from_id JOIN placed b ON b.id = s.to_id\n"
+        "  GROUP BY a.name, b.name\n)\n"
+        "SELECT * FROM ways\n"
+        "UNION ALL\nSELECT 'none', name, name, 0 FROM placed\n"
+        "WHERE id = (SELECT min(id) FROM placed) AND NOT EXISTS (SELECT 1 FROM ways)\nORDER BY 1"
     )
     style = {
         "color": {"fixed": "blue"},
@@ -110,7 +125,9 @@ def _ways(dialect: Dialect) -> Built:
     layer = layer_of("network", "Ways", {"showLegend": False, "arrow": 1, "style": style, "edgeStyle": edge_style})
     text = "Nodes by how many people they saw, lines by how many went from one to the other"
     panel = earth(dialect, "Ways between nodes", text, [layer])
-    return panel.with_target(dialect.query(points, "table", "A")).with_target(dialect.query(edges, "table", "B"))
+    return panel.with_target(dialect.query(points, "table", "nodes")).with_target(
+        dialect.query(edges, "table", "edges")
+    )
 
 
 def _way(dialect: Dialect) -> Built:
