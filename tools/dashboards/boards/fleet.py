@@ -33,7 +33,9 @@ BANDS_CELSIUS = (30, 40, 50, 60, 70, 80, 90)
 
 def board(dialect: Dialect) -> dashboard.Dashboard:
     """Return the dashboard."""
-    made = frame("evc-fleet", "EVC Fleet", "All nodes: where they are, how they are, what is wrong now.")
+    made = frame(
+        "evc-fleet", "EVC Fleet", "All nodes: where they are, how they are, what is wrong now.", begin="now-3h"
+    )
     for variable in (group_variable(dialect), nodes_variable(dialect)):
         made = made.with_variable(variable)
     made = made.with_variable(interval_variable())
