@@ -400,6 +400,16 @@ registry_images = Table(
 )
 Index("ix_registry_images_digest", registry_images.c.digest)
 
+registry_checks = Table(
+    "registry_checks",
+    metadata,
+    Column("address", String(255), primary_key=True),
+    Column("checked_ts", BigInteger, nullable=False),
+    Column("answered_ts", BigInteger),  # the last time it did
+    Column("message", Text),  # why the last look failed; NULL: it did not fail
+    Column("certificate_expires_ts", BigInteger),
+)
+
 assignments = Table(
     "assignments",
     metadata,
