@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 
 from evc.store.database import embedded_url, open_engine, upgrade
 from tests.grafana import fleet
-from tests.grafana.rollups import make_missing
 
 
 @contextmanager
@@ -30,9 +29,8 @@ def _database(backend: str, request: pytest.FixtureRequest, folder: Path, *, fil
 def _made(url: str, *, filled: bool) -> Iterator[Engine]:
     engine = open_engine(url)
     upgrade(engine)
-    with engine.begin() as connection:
-        make_missing(connection)
-        if filled:
+    if filled:
+        with engine.begin() as connection:
             fleet.fill(connection)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")

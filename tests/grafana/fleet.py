@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, text
 
 from evc.store import tables
+from evc.store.tables import ROLLED_UP, ROLLED_UP_TOTALS
 from tests.grafana.macros import Range
-from tests.grafana.rollups import ROLLED, SECONDS, TOTALS, roll_up
+from tests.grafana.rollups import SECONDS, roll_up
 
 END = 1_760_000_400 // 3600 * 3600 + 1800
 SHORT = Range(END - 7200, END)
@@ -105,8 +106,8 @@ def _older_rollups(connection: Connection, name: str) -> None:
 
 def _rolled(node: int, ts: int) -> dict[str, Any]:
     sample = _sample(node, ts)
-    values = {f"{column}_{part}": sample[column] for column in ROLLED for part in ("min", "avg", "max")}
-    totals = {total: sample[total] for total in TOTALS}
+    values = {f"{column}_{part}": sample[column] for column in ROLLED_UP for part in ("min", "avg", "max")}
+    totals = {total: sample[total] for total in ROLLED_UP_TOTALS}
     key = {"ts": ts, "node_id": node, "samples": 10, "up_ratio": 0.9, "uptime_s_min": sample["uptime_s"]}
     return {**key, **values, **totals, "throttled_ratio": float(sample["throttled"])}
 
