@@ -19,6 +19,7 @@ from evc.store.partitions import are_in, drop_before, rest_of
 from evc.store.rollups import COARSE, first_note, lock_mark
 from evc.store.tables import (
     PARTITIONED,
+    event_notices,
     identity_galleries,
     inference_results,
     metadata,
@@ -39,7 +40,7 @@ KINDS: dict[str, tuple[Table, ...]] = {
     "details": (temperature_samples, storage_samples, network_samples),
     "rollup_5m": (node_samples_5m,),
     "rollup_1h": (node_samples_1h,),
-    "events": (node_events, node_anomalies, probe_runs),
+    "events": (node_events, event_notices, node_anomalies, probe_runs),
     "results": (inference_results,),
     "sweeps": (sweeps,),
 }

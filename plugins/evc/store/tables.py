@@ -226,6 +226,16 @@ node_events = Table(
     Column("message", Text, nullable=False),
 )
 
+event_notices = Table(
+    "event_notices",
+    metadata,
+    _ts(),  # these three are the event's
+    _node_id(),
+    Column("kind", String(32), primary_key=True),
+    Column("claimed_ts", BigInteger, nullable=False),  # a task began to tell people of it
+    Column("sent_ts", BigInteger),  # and did; NULL: it is at it, or it was killed: nobody sends it again
+)
+
 node_anomalies = Table(
     "node_anomalies",
     metadata,
