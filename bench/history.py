@@ -1,4 +1,4 @@
-"""Figure 7: a fleet's history: how quick its panels are, how long a sweep takes to store meanwhile, how large it is."""
+"""Figure 8: a fleet's history: how quick its panels are, how long a sweep takes to store meanwhile, how large it is."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Timed:
 
 def measure(stage: Stage) -> Section:
     """Fill both databases, measure panels, sweeps, rollups and sizes; then the same series in other stores."""
-    section = Section("7. History")
+    section = Section("8. History")
     with running_postgres(SERVER) as server:
         for backend, name in BACKENDS.items():
             scale = (QUICK if stage.quick else FULL)[backend]

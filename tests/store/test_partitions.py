@@ -131,6 +131,10 @@ def test_a_database_that_is_there_loses_nothing(empty_url: str) -> None:
     roll_up(engine, now_ts)
     with engine.connect() as connection:
         assert connection.scalar(select(func.sum(node_samples_5m.c.samples))) == 3 * 4
+    write_as_before(engine, ids, now_ts + 900)  # by a run that began before
+    roll_up(engine, now_ts + 3600)
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.sum(node_samples_5m.c.samples))) == 3 * 7
     engine.dispose()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -235,6 +237,31 @@ def test_samples_that_come_while_a_step_goes_on_are_not_lost(
     roll_up(engine, LONG_AFTER)
     assert_rolled_up(engine)
     other.dispose()
+
+
+def _roll_up_until(url: str, stop: threading.Event) -> None:
+    engine = open_engine(url)
+    while not stop.is_set():
+        roll_up(engine, LONG_AFTER)
+    engine.dispose()
+
+
+def test_two_at_once_while_sweeps_come_in_any_order(engine: Engine) -> None:
+    url = engine.url.render_as_string(hide_password=False)
+    ids = store_with_nodes(engine, 5)
+    stop = threading.Event()
+    others = [threading.Thread(target=_roll_up_until, args=(url, stop)) for _ in range(2)]
+    for other in others:
+        other.start()
+    order = random.Random(2).sample(range(240), 80)
+    for tick in order:
+        samples_of(engine, *(sample(node_id, HOUR + 30 * tick) for node_id in ids))
+    stop.set()
+    for other in others:
+        other.join()
+    roll_up(engine, LONG_AFTER)
+    assert_rolled_up(engine)
+    assert notes(engine) == 0
 
 
 def test_a_late_row_whose_neighbours_are_gone_leaves_the_bucket_as_it_is(engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,6 +11,7 @@ revision = "0007"
 down_revision = "0006"
 
 _BUCKET_S = 300
+_LONGEST_RUN_S = 86_400
 _ROWS_AT_ONCE = 5_000
 _COLUMNS = (
     "sweep_duration_s",
@@ -81,5 +84,10 @@ def _note_all(notes: sa.Table) -> None:
         bucket = found - found % _BUCKET_S
         rows.append({"rollup": "node_samples_5m", "ts": bucket})
         found = connection.scalar(next_ts, {"ts": bucket + _BUCKET_S})
+    if rows:
+        # a run of the version before, which goes on for a day at most, leaves no notes
+        now_ts = int(time.time())
+        ahead = range(now_ts - now_ts % _BUCKET_S, now_ts + _LONGEST_RUN_S, _BUCKET_S)
+        rows += [{"rollup": "node_samples_5m", "ts": ts} for ts in ahead]
     for begin in range(0, len(rows), _ROWS_AT_ONCE):
         connection.execute(sa.insert(notes), rows[begin : begin + _ROWS_AT_ONCE])
