@@ -20,7 +20,10 @@ from bench.machine import describe
 from bench.stage import Stage
 from bench.table import Section, as_markdown, as_text
 
-FIGURES = ("sweep", "node", "scale", "simulated", "airflow", "ingest", "rollout", "smart_farm", "reid")
+FIGURES = (
+    *("sweep", "node", "scale", "simulated", "airflow", "ingest", "history"),
+    *("rollout", "smart_farm", "reid", "anomalies"),
+)
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:

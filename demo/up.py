@@ -26,6 +26,7 @@ from evc.store.samples import sample_rows
 PARSE_TIMEOUT_S = 120.0
 ON_DEMAND = ("register_node", "remove_node", "import_inventory", "locate_nodes")
 TELEMETRY = "collect_telemetry"
+MAINTENANCE = "maintain_metrics"
 
 
 def _wait_for_dags(api: Api, dag_ids: Sequence[str]) -> None:
@@ -151,11 +152,12 @@ def up(state: State) -> None:
         ports = start_nodes(state, _registered(engine))
         say("nodes: " + ", ".join(f"{name} on port {port}" for name, port in sorted(ports.items())))
         api = airflow.start_airflow(state)
-        _wait_for_dags(api, (*ON_DEMAND, TELEMETRY, SCENARIO))
+        _wait_for_dags(api, (*ON_DEMAND, TELEMETRY, MAINTENANCE, SCENARIO))
         for dag_id in ON_DEMAND:
             api.unpause(dag_id)
         _register(api, engine, ports)
         api.unpause(TELEMETRY)
+        api.unpause(MAINTENANCE)
         _print_samples(_collect(api, engine))
         shown = _show_scenario(state, api, engine, local_engine, ports)
         _print_end(state, api, shown)

@@ -6,11 +6,11 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from evc.hooks import pools
+from evc.hooks import airflow_rows, pools
 
 
 class EvcPlugin(AirflowPlugin):
     """Operators and hooks are imported by the DAGs; here is what Airflow itself calls."""
 
     name = "evc"
-    listeners: list[Any] = [pools]  # noqa: RUF012  as Airflow declares it
+    listeners: list[Any] = [pools, airflow_rows]  # noqa: RUF012  as Airflow declares it

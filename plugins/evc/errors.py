@@ -30,6 +30,7 @@
     │   ├── DatabaseReadOnly  it may be read only
     │   └── SchemaMismatch    its tables are of another version of EVC
     ├── SpoolError            samples could not be kept on disk
+    ├── NoticeFailed          people could not be told of events
     ├── GeocodingError        the geocoding service did not answer
     └── Stopped               someone told the task to end before its work was done
 """
@@ -180,6 +181,10 @@ class SpoolError(EvcError):
 
 class Stopped(EvcError):
     """Someone told the task to end before its work was done: a person in the UI, or a worker that shuts down."""
+
+
+class NoticeFailed(EvcError):
+    """People could not be told of events."""
 
 
 class GeocodingError(EvcError):

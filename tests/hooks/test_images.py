@@ -162,6 +162,33 @@ def test_the_end_of_the_certificate_is_told_in_time(
     )
 
 
+def _check(runner: DagRunner) -> tuple[Any, ...]:
+    with sqlite3.connect(runner.state_folder / "metrics.db") as connection:
+        columns = "address, checked_ts, answered_ts, message, certificate_expires_ts"
+        (row,) = connection.execute(f"SELECT {columns} FROM registry_checks").fetchall()  # noqa: S608  as above
+        return tuple(row)
+
+
+def test_whether_the_registry_answers_is_recorded(
+    hook: ImagesHook, registry: RegistryServer, dag_runner: DagRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grafana's alerts read it."""
+    hook.sync()
+    address, first_ts, answered_ts, message, expires_ts = _check(dag_runner)
+    assert (address, message, answered_ts) == (registry.address(registry.folder.read_write), None, first_ts)
+    certificate = registry.folder.authority.server()
+    assert certificate is not None
+    assert expires_ts == int(certificate.expires.timestamp())
+    registry.stop()
+    monkeypatch.setattr("evc.hooks.images.time.time", lambda: first_ts + 300.5)
+    with pytest.raises(RegistryAway) as told:
+        hook.sync()
+    assert _check(dag_runner) == (address, first_ts + 300, first_ts, str(told.value), expires_ts)
+    registry.start()
+    hook.sync()
+    assert _check(dag_runner)[2:4] == (first_ts + 300, None)
+
+
 # -- deleting ----------------------------------------------------------------------------------------------------------
 
 

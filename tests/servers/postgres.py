@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,8 +29,8 @@ class PostgresServer:
     host = "127.0.0.1"
     user = _USER
 
-    def __init__(self, folder: Path, password: str) -> None:
-        self.folder, self.password = folder, password
+    def __init__(self, folder: Path, password: str, settings: Mapping[str, str] | None = None) -> None:
+        self.folder, self.password, self._settings = folder, password, settings or {}
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -39,7 +39,7 @@ class PostgresServer:
 
         :raises RuntimeError: it does not; the message ends with its log
         """
-        self._process = _spawn(self.folder, self.port)
+        self._process = _spawn(self.folder, self.port, self._settings)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -136,7 +136,7 @@ def _init(folder: Path, password: str) -> None:
         raise RuntimeError(f"initdb ended with {done.returncode}: {done.stderr.strip()}")
 
 
-def _spawn(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path, port: int, own: Mapping[str, str]) -> subprocess.Popen[bytes]:
     settings = {
         "port": port,
         "listen_addresses": "127.0.0.1",
@@ -148,6 +148,7 @@ def _spawn(folder: Path, port: int) -> subprocess.Popen[bytes]:
         "max_wal_size": "64MB",
         "max_connections": 40,
         "jit": "off",
+        **own,
     }
     command = _as_owner(_binaries() / "postgres", "-D", folder / "data")
     for name, value in settings.items():
@@ -157,13 +158,14 @@ def _spawn(folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
+def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
     """Make a server, start it, yield it, stop it and delete its folder.
 
+    :param settings: of ``postgresql.conf``, instead of those that suit tests
     :raises RuntimeError: its binaries are missing (names the Debian package), or it does not start
     """
     folder = Path(tempfile.mkdtemp(prefix="evc-postgres-"))
-    server = PostgresServer(folder, secrets.token_urlsafe(12))
+    server = PostgresServer(folder, secrets.token_urlsafe(12), settings)
     try:
         _own(folder)
         _init(folder, server.password)

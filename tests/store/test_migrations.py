@@ -14,12 +14,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, insert, select, text
 
 from evc.store.database import HEAD, MIGRATIONS, REVISIONS, VERSION_TABLE, open_engine, upgrade
-from evc.store.tables import builds, inference_runs, metadata, rollouts, scenario_runs, sweeps
+from evc.store.tables import REST, builds, inference_runs, metadata, rollouts, scenario_runs, sweeps
 from tests.store.batches import TS, add_nodes
 
 SQLITE_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
 POSTGRES_SCHEMA = """
-    SELECT relname, reloptions::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+    SELECT relname, concat(reloptions::text, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid)) FROM pg_class
+    WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
     UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
     UNION ALL SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
 """
@@ -32,10 +33,16 @@ def _schema(engine: Engine) -> dict[str, Any]:
     return {name: "".join(sql.split()) for name, sql in found.items() if VERSION_TABLE not in name}
 
 
+def _is_no_partition(name: str | None, kind: str, parents: object) -> bool:
+    """The next test sees those: Alembic takes them for tables of their own."""
+    return not (kind == "table" and str(name).endswith(REST))
+
+
 @pytest.mark.filterwarnings("ignore:.*uq_nodes_address")  # the next test sees it
 def test_migrations_make_exactly_the_tables(engine: Engine) -> None:
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        opts = {"version_table": VERSION_TABLE, "include_name": _is_no_partition}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, metadata) == []
 
 

@@ -30,6 +30,18 @@ class Settings:
     :param repair_drift: reconcile_fleet puts right what someone changed by hand; off: it only shows it
     :param drift_interval_s: how often reconcile_fleet looks at a node where nothing is to be done
     :param pull_slots: how many nodes are deployed to at once: the size of the pool evc_pulls when the scheduler starts
+    :param notify_conn_id: connection (type smtp or apprise) by which notify_events tells people of events; empty: none
+    :param notify_to: of smtp: addresses, with commas between them
+    :param notify_severity: the least that people are told of: info, warning or error
+    :param retention_samples_days: days for which node_samples are kept; of each of these: 0 for ever
+    :param retention_details_days: temperature_samples, storage_samples, network_samples
+    :param retention_rollup_5m_days: node_samples_5m
+    :param retention_rollup_1h_days: node_samples_1h
+    :param retention_events_days: node_events, node_anomalies and probe_runs
+    :param retention_results_days: inference_results
+    :param retention_identities_days: identities, from when they were last seen, with their visits
+    :param retention_sweeps_days: sweeps
+    :param retention_logs_days: Airflow's own log files, and its own rows of runs and what belongs to them
     """
 
     state_folder: str = ""
@@ -48,8 +60,27 @@ class Settings:
     repair_drift: bool = False
     drift_interval_s: int = 300
     pull_slots: int = 8
+    notify_conn_id: str = ""
+    notify_to: str = ""
+    notify_severity: str = "warning"
+    retention_samples_days: int = 30
+    retention_details_days: int = 14
+    retention_rollup_5m_days: int = 90
+    retention_rollup_1h_days: int = 1825
+    retention_events_days: int = 365
+    retention_results_days: int = 90
+    retention_identities_days: int = 90
+    retention_sweeps_days: int = 30
+    retention_logs_days: int = 30
+
+    def retention_days(self, kind: str) -> int:
+        """Return for how many days a kind of data is kept; 0 for ever."""
+        days: int = getattr(self, f"retention_{kind}_days")
+        return days
 
 
+_SEVERITIES = ("info", "warning", "error")
+_KEPT_DAYS = (0, 36_500)
 _BOUNDS = {
     "sweep_interval_s": (1, 3600),
     "sweep_window_s": (1, 86400),
@@ -59,6 +90,7 @@ _BOUNDS = {
     "drift_interval_s": (30, 86400),
     "pull_slots": (1, 1024),
     "spool_max_bytes": (1_000_000, 1_000_000_000_000),
+    **{item.name: _KEPT_DAYS for item in fields(Settings) if item.name.startswith("retention_")},
 }
 
 
@@ -89,6 +121,9 @@ def _consistent(settings: Settings) -> Settings:
             f"{settings.sweep_window_s} is not a multiple of sweep_interval_s {settings.sweep_interval_s}",
             "a whole number of sweeps",
         )
+    if settings.notify_severity not in _SEVERITIES:
+        wrong = f"{quote(settings.notify_severity)} is none"
+        raise InputError("[evc] notify_severity", wrong, f"one of {', '.join(_SEVERITIES)}")
     longest_s = settings.connect_timeout_s + settings.sweep_timeout_s
     if longest_s > settings.sweep_interval_s:
         raise InputError(

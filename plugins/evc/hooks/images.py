@@ -9,7 +9,7 @@ from functools import cached_property
 
 from sqlalchemy import Engine
 
-from evc.errors import ImageNotFound, InputError, RegistryAway, RegistryError, RegistryRefused
+from evc.errors import DatabaseError, ImageNotFound, InputError, RegistryAway, RegistryError, RegistryRefused
 from evc.fleet.images import Image, check_repository, one_digest
 from evc.fleet.log import Log
 from evc.fleet.nodes import few
@@ -18,6 +18,7 @@ from evc.hooks.registry import RegistryHook
 from evc.registry.authority import RENEW_BEFORE
 from evc.registry.client import ImageFacts, RegistryClient
 from evc.store.images import Details, Tagged, Users, image_users, known_details, mark_gone, record_images
+from evc.store.registry_checks import record_check
 
 DESCRIPTION = "org.opencontainers.image.description"
 TITLE = "org.opencontainers.image.title"
@@ -54,10 +55,16 @@ class ImagesHook:
         with self.engine.connect() as connection:
             known = known_details(connection)
         with self.registry.client() as client:
-            found = self._look(client, known)
+            try:
+                found = self._look(client, known)
+            except RegistryError as error:
+                self._record_failure(str(error), client.certificate_expires)
+                raise
             expires = client.certificate_expires
         with self.engine.begin() as connection:
-            changes = record_images(connection, found, int(time.time()))
+            now = int(time.time())
+            changes = record_images(connection, found, now)
+            record_check(connection, self.registry.address, now, None, _seconds(expires))
         self._tell("new", changes.added, found)
         self._tell("back", changes.back, found)
         self._tell("gone", changes.gone, {})
@@ -65,6 +72,13 @@ class ImagesHook:
         self.log.info("registry %s: %s", self.registry.address, _spoken(counts))
         self._tell_expiry(expires)
         return counts
+
+    def _record_failure(self, message: str, expires: datetime | None) -> None:
+        try:
+            with self.engine.begin() as connection:
+                record_check(connection, self.registry.address, int(time.time()), message, _seconds(expires))
+        except DatabaseError as error:
+            self.log.warning("%s", error)  # what is wrong with the registry is told all the same
 
     def _look(self, client: RegistryClient, known: Mapping[tuple[str, str], Details]) -> dict[Tagged, Details]:
         found: dict[Tagged, Details] = {}
@@ -177,6 +191,10 @@ def _details_of(facts: ImageFacts) -> Details:
         _text(labels.get(DESCRIPTION) or labels.get(TITLE), _MAX_DESCRIPTION),
         _text(labels.get(REVISION), _MAX_REVISION),
     )
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
 
 
 def _text(text: str | None, length: int) -> str | None:

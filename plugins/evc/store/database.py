@@ -251,7 +251,9 @@ def _create_file(file: Path) -> None:
 
 
 def _use_wal(engine: Engine) -> None:
-    """Let readers and a writer not block each other; the file keeps it.
+    """Let readers and a writer not block each other, and an empty page be given back; the file keeps both.
+
+    The latter only in a file without tables: in another it would take to write all of it anew.
 
     SQLite waits for no lock here: where two processes set it at once, one is refused and tries again.
     """
@@ -259,6 +261,7 @@ def _use_wal(engine: Engine) -> None:
     while True:
         try:
             with engine.connect() as connection:
+                connection.execute(text("PRAGMA auto_vacuum = INCREMENTAL"))
                 connection.execute(text("PRAGMA journal_mode = WAL"))
         except DatabaseAway:
             if time.monotonic() > deadline:

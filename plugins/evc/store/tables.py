@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     text,
 )
 
@@ -39,6 +41,8 @@ metadata = MetaData(
 
 # Without a rowid SQLite keeps the rows in their key: a quarter less disk for tables that grow by the minute.
 _KEYED: dict[str, Any] = {"sqlite_with_rowid": False}
+# In partitions by time, dropped whole, where the database can: see partitions.py.
+_BY_TIME: dict[str, Any] = {**_KEYED, "postgresql_partition_by": "RANGE (ts)"}
 # Rows that change at every sweep: with space left in their page PostgreSQL changes them without touching an index.
 _CHANGING: dict[str, Any] = {"postgresql_with": {"fillfactor": 50}}
 
@@ -49,6 +53,10 @@ RUN_KEY = String(752)
 
 def _ts() -> Column[int]:
     return Column("ts", BigInteger, primary_key=True, autoincrement=False)
+
+
+def _sequence() -> Column[int]:
+    return Column("id", Integer, primary_key=True)
 
 
 def _node_id() -> Column[int]:
@@ -142,9 +150,8 @@ node_samples = Table(
     Column("pressure_cpu_ratio", Float),  # share of the time in which some task waited
     Column("pressure_memory_ratio", Float),
     Column("pressure_io_ratio", Float),
-    **_KEYED,
+    **_BY_TIME,
 )
-Index("ix_node_samples_node_id_ts", node_samples.c.node_id, node_samples.c.ts)
 
 temperature_samples = Table(
     "temperature_samples",
@@ -153,7 +160,7 @@ temperature_samples = Table(
     _sampled_node_id(),
     Column("zone", String(64), primary_key=True),
     Column("celsius", Float, nullable=False),
-    **_KEYED,
+    **_BY_TIME,
 )
 
 storage_samples = Table(
@@ -170,7 +177,7 @@ storage_samples = Table(
     Column("inodes_total", BigInteger),
     Column("inodes_free", BigInteger),
     Column("read_only", Boolean),
-    **_KEYED,
+    **_BY_TIME,
 )
 
 network_samples = Table(
@@ -185,8 +192,19 @@ network_samples = Table(
     Column("transmit_errors_per_s", Float),
     Column("receive_drops_per_s", Float),
     Column("transmit_drops_per_s", Float),
-    **_KEYED,
+    **_BY_TIME,
 )
+
+PARTITIONED = (node_samples, temperature_samples, storage_samples, network_samples)
+"""Tables that are in partitions on PostgreSQL."""
+REST = "_rest"
+"""Ends the name of the partition that takes what no other takes."""
+for _table in PARTITIONED:
+    Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts)  # one node over time
+    _rest: Any = DDL(  # type: ignore[no-untyped-call]
+        f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
+    )
+    event.listen(_table, "after_create", _rest.execute_if(dialect="postgresql"))
 
 probe_runs = Table(
     "probe_runs",
@@ -206,6 +224,36 @@ node_events = Table(
     Column("kind", String(32), primary_key=True),
     Column("severity", String(8), nullable=False),  # info, warning, error
     Column("message", Text, nullable=False),
+)
+
+event_notices = Table(
+    "event_notices",
+    metadata,
+    _ts(),  # these three are the event's
+    _node_id(),
+    Column("kind", String(32), primary_key=True),
+    Column("claimed_ts", BigInteger, nullable=False),  # a task began to tell people of it
+    Column("sent_ts", BigInteger),  # and did; NULL: it is at it, or it was killed: nobody sends it again
+)
+
+node_anomalies = Table(
+    "node_anomalies",
+    metadata,
+    _node_id(),
+    Column("what", String(32), primary_key=True),  # cpu, memory, ...: see evc.anomalies.watched
+    Column("ts", BigInteger, primary_key=True, autoincrement=False),  # begin of the bucket in which it was noticed
+    Column("end_ts", BigInteger),  # NULL: it goes on
+    Column("value", Float, nullable=False),
+    Column("score", Float, nullable=False),  # usual half ranges off the middle
+    Column("message", Text, nullable=False),
+)
+Index(
+    "uq_node_anomalies_open",
+    node_anomalies.c.node_id,
+    node_anomalies.c.what,
+    unique=True,
+    sqlite_where=text("end_ts IS NULL"),
+    postgresql_where=text("end_ts IS NULL"),
 )
 
 node_readings = Table(
@@ -234,6 +282,69 @@ sweeps = Table(
     Column("missed_ticks", Integer, nullable=False),
 )
 
+# -- rollups of node_samples -------------------------------------------------------------------------------------------
+
+ROLLED_UP = (
+    "sweep_duration_s",
+    "cpu_usage_ratio",
+    "cpu_iowait_ratio",
+    "cpu_steal_ratio",
+    "load1",
+    "memory_available_bytes",
+    "swap_free_bytes",
+    "storage_used_bytes",
+    "storage_available_bytes",
+    "network_receive_bytes_per_s",
+    "network_transmit_bytes_per_s",
+    "temperature_celsius",
+    "gpu_usage_ratio",
+    "pressure_cpu_ratio",
+    "pressure_memory_ratio",
+    "pressure_io_ratio",
+)
+"""Columns of node_samples of which a rollup has least, mean and greatest."""
+ROLLED_UP_TOTALS = ("memory_total_bytes", "swap_total_bytes", "storage_total_bytes")
+"""Columns of node_samples of which a rollup has the greatest, under the same name."""
+
+
+def _rollup(name: str) -> Table:
+    table = Table(
+        name,
+        metadata,
+        _ts(),  # begin of the bucket
+        _sampled_node_id(),
+        Column("samples", Integer, nullable=False),  # rows in the bucket
+        Column("up_ratio", Float, nullable=False),
+        *(Column(f"{column}_{what}", Float) for column in ROLLED_UP for what in ("min", "avg", "max")),
+        *(Column(column, BigInteger) for column in ROLLED_UP_TOTALS),
+        Column("uptime_s_min", Float),
+        Column("throttled_ratio", Float),
+        **_KEYED,
+    )
+    Index(f"ix_{name}_node_id_ts", table.c.node_id, table.c.ts)
+    return table
+
+
+node_samples_5m = _rollup("node_samples_5m")
+node_samples_1h = _rollup("node_samples_1h")
+
+rollup_notes = Table(
+    "rollup_notes",
+    metadata,
+    _sequence(),
+    Column("rollup", String(32), nullable=False),  # the table whose bucket is to be made anew
+    Column("ts", BigInteger, nullable=False),  # begin of the bucket
+    sqlite_autoincrement=True,  # an id is never given twice: who deletes what it has read deletes nothing else
+)
+Index("ix_rollup_notes_rollup_ts", rollup_notes.c.rollup, rollup_notes.c.ts)
+
+history_marks = Table(
+    "history_marks",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("ts", BigInteger, nullable=False),  # rows of node_samples before it are gone, or about to go
+)
+
 geocodes = Table(
     "geocodes",
     metadata,
@@ -245,11 +356,6 @@ geocodes = Table(
 )
 
 # -- models ------------------------------------------------------------------------------------------------------------
-
-
-def _sequence() -> Column[int]:
-    return Column("id", Integer, primary_key=True)
-
 
 models = Table(
     "models",
@@ -303,6 +409,16 @@ registry_images = Table(
     Column("gone_ts", BigInteger),  # the tag is gone, or leads to another digest
 )
 Index("ix_registry_images_digest", registry_images.c.digest)
+
+registry_checks = Table(
+    "registry_checks",
+    metadata,
+    Column("address", String(255), primary_key=True),
+    Column("checked_ts", BigInteger, nullable=False),
+    Column("answered_ts", BigInteger),  # the last time it did
+    Column("message", Text),  # why the last look failed; NULL: it did not fail
+    Column("certificate_expires_ts", BigInteger),
+)
 
 assignments = Table(
     "assignments",

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Engine, select
 
 from evc.store.cells import cleaner
 from evc.store.nodes import FACTS
+from evc.store.rollups import note_samples
 from evc.store.rows import Rows
 from evc.store.speech import Change, speech_for
-from evc.store.tables import node_readings, nodes
+from evc.store.tables import node_readings, node_samples, nodes
 
 TABLES = (
     "node_samples",
@@ -67,8 +68,15 @@ def write(engine: Engine, batch: Batch) -> int:
     with engine.begin() as connection:
         speech = speech_for(connection)
         known = _known(connection, set().union(*(rows.node_ids for rows in prepared)))
-        written = [speech.insert(connection, rows.shape, rows.complete(known)) for rows in prepared]
-        return sum(written) + sum(speech.change(connection, change) for change in changes)
+        written = {rows.shape.table.name: _insert(connection, rows, known) for rows in prepared}
+        return sum(written.values()) + sum(speech.change(connection, change) for change in changes)
+
+
+def _insert(connection: Connection, rows: Rows, known: set[int]) -> int:
+    added = speech_for(connection).insert(connection, rows.shape, rows.complete(known))
+    if added and rows.shape.table is node_samples:
+        note_samples(connection, set(rows.columns[rows.shape.names.index("ts")]) - {None})
+    return added
 
 
 def readings(connection: Connection) -> dict[int, dict[str, Any]]:

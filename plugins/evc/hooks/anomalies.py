@@ -1,0 +1,53 @@
+"""Anomalies of the nodes that are registered now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from evc.anomalies.judge import Finding, judge
+from evc.anomalies.windows import BUCKET_S
+from evc.fleet.log import Log
+from evc.hooks.metrics import checked_engine
+from evc.store.anomalies import read_watch, record_findings
+from evc.store.database import reporting
+
+SETTLE_S = 60
+"""How long after its end a bucket waits for its last samples."""
+
+
+class AnomaliesHook:
+    """Looks at all nodes once. :param log: the task's own log"""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.engine = checked_engine()
+
+    def look(self, now_ts: int | None = None) -> dict[str, int]:
+        """Judge the newest bucket that is over; returns nodes, anomalies that began and that ended.
+
+        :param now_ts: for tests
+        :raises DatabaseError: the database is away, or its tables are of another version
+        """
+        begun = time.monotonic()
+        now_ts = int(time.time()) if now_ts is None else now_ts
+        last_ts = (now_ts - SETTLE_S) // BUCKET_S * BUCKET_S - BUCKET_S
+        with reporting(), self.engine.begin() as connection:
+            watched = read_watch(connection, last_ts)
+            found = list(judge(watched.watch))
+            record_findings(connection, watched, found, last_ts)
+        self._say(watched.names, found)
+        counts = {"nodes": len(watched.ids), "begun": sum(finding.begins for finding in found)}
+        counts["ended"] = len(found) - counts["begun"]
+        self.log.info(
+            "nodes looked at: %d, in %.1f s; anomalies that began: %d, that ended: %d",
+            counts["nodes"],
+            time.monotonic() - begun,
+            counts["begun"],
+            counts["ended"],
+        )
+        return counts
+
+    def _say(self, names: Sequence[str], found: Sequence[Finding]) -> None:
+        for finding in found:
+            (self.log.warning if finding.begins else self.log.info)("%s: %s", names[finding.node], finding.message)

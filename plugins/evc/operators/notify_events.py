@@ -1,0 +1,26 @@
+"""People are told of events."""
+
+from __future__ import annotations
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from evc.operators.refusal import one_line
+
+
+class NotifyEventsOperator(BaseOperator):
+    """Sends one message with all events that are new; skipped where nobody is to be told."""
+
+    def execute(self, context: Context) -> int:
+        """Return how many events were told.
+
+        :raises AirflowSkipException: ``[evc] notify_conn_id`` is not set
+        :raises AirflowException: it could not be sent; a retry sends the same events
+        """
+        from evc.hooks.notices import NoticesHook
+
+        with one_line():
+            hook = NoticesHook(self.log)
+            if not hook.is_configured:
+                raise AirflowSkipException("nobody is to be told: [evc] notify_conn_id is not set")
+            return hook.tell()

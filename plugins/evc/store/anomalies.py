@@ -1,0 +1,161 @@
+"""Anomalies of nodes: what is compared with what, read from the rollups; what was noticed, kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Float, cast, select, update
+
+from evc.anomalies.judge import Finding, Group, Watch
+from evc.anomalies.watched import WATCHED
+from evc.anomalies.windows import day_times, recent_times, week_times
+from evc.store.dialects import insert_into
+from evc.store.events import record_event
+from evc.store.tables import node_anomalies, node_samples_5m, nodes
+
+KIND = "anomaly"
+_bucket = node_samples_5m.c
+_IN_USE = {
+    "memory": 1 - _bucket.memory_available_bytes_avg / cast(_bucket.memory_total_bytes, Float),
+    "storage": _bucket.storage_used_bytes_avg / cast(_bucket.storage_total_bytes, Float),
+}
+_COLUMNS: dict[str, Any] = {
+    **_IN_USE,
+    "cpu": _bucket.cpu_usage_ratio_avg,
+    "temperature": _bucket.temperature_celsius_avg,
+    "receive": _bucket.network_receive_bytes_per_s_avg,
+    "transmit": _bucket.network_transmit_bytes_per_s_avg,
+    "disk pressure": _bucket.pressure_io_ratio_avg,
+    "answer time": _bucket.sweep_duration_s_avg,
+}
+"""By quantity, where a rollup has it. A total of 0 divides nothing: such rows have no total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Nodes and what is known of them. :param names: in the order of the arrays, as are the ids"""
+
+    ids: list[int]
+    names: list[str]
+    watch: Watch
+
+
+def read_watch(connection: Connection, last_ts: int) -> Watched:
+    """Read what is to be judged.
+
+    :param last_ts: begin of the newest bucket
+    """
+    rows = connection.execute(
+        select(nodes.c.id, nodes.c.name, nodes.c.groups).where(nodes.c.removed_ts.is_(None)).order_by(nodes.c.id)
+    ).all()
+    ids = [int(row.id) for row in rows]
+    recent, weeks, days = recent_times(last_ts), week_times(last_ts), day_times(last_ts)
+    history = _read(connection, ids, [recent, *weeks, *days])
+    watch = Watch(
+        history(recent),
+        np.stack([history(times) for times in weeks], axis=2),
+        np.stack([history(times) for times in days], axis=2),
+        _groups([list(row.groups or ()) for row in rows]),
+        _open(connection, ids),
+    )
+    return Watched(ids, [str(row.name) for row in rows], watch)
+
+
+class _History:
+    """Values by node, quantity and bucket. :param times: begins of the buckets, sorted"""
+
+    def __init__(self, values: NDArray[np.float64], times: NDArray[np.int64]) -> None:
+        self._values, self._times = values, times
+
+    def __call__(self, times: Sequence[int]) -> NDArray[np.float64]:
+        return np.asarray(self._values[:, :, np.searchsorted(self._times, times)], np.float64)
+
+
+def _read(connection: Connection, ids: list[int], windows: Iterable[Sequence[int]]) -> _History:
+    times = np.array(sorted({ts for window in windows for ts in window}), np.int64)
+    values = np.full((len(ids), len(WATCHED), len(times)), np.nan)
+    columns = [_COLUMNS[quantity.name] for quantity in WATCHED]
+    # a window at a time: each is a range of the key
+    for first, last in _spans(times):
+        query = select(_bucket.ts, _bucket.node_id, *columns).where(_bucket.ts >= first, _bucket.ts <= last)
+        rows = connection.execute(query).all()
+        if rows and ids:
+            _fill(values, times, np.array(ids), np.array([tuple(row) for row in rows], np.float64))
+    return _History(values, times)
+
+
+def _spans(times: NDArray[np.int64], gap_s: int = 3 * 3600) -> Iterable[tuple[int, int]]:
+    """Yield first and last of what lies close together."""
+    if not len(times):
+        return
+    breaks = np.flatnonzero(np.diff(times) > gap_s)
+    for first, last in zip(np.r_[0, breaks + 1], np.r_[breaks, len(times) - 1], strict=True):
+        yield int(times[first]), int(times[last])
+
+
+def _fill(
+    values: NDArray[np.float64], times: NDArray[np.int64], ids: NDArray[np.int64], rows: NDArray[np.float64]
+) -> None:
+    """Put rows of ``ts``, node, quantities in their places; those that nobody asked for are left out."""
+    ts, node = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+    at = np.minimum(np.searchsorted(times, ts), len(times) - 1)
+    whose = np.minimum(np.searchsorted(ids, node), len(ids) - 1)
+    wanted = (times[at] == ts) & (ids[whose] == node)
+    values[whose[wanted], :, at[wanted]] = rows[wanted, 2:]
+
+
+def _groups(groups: Sequence[Sequence[str]]) -> list[Group]:
+    members: dict[str, list[int]] = {}
+    for place, names in enumerate(groups):
+        for name in names:
+            members.setdefault(name, []).append(place)
+    return [Group(name, np.array(places, np.intp)) for name, places in sorted(members.items())]
+
+
+def _open(connection: Connection, ids: list[int]) -> NDArray[np.bool_]:
+    is_open = np.zeros((len(ids), len(WATCHED)), np.bool_)
+    place = {node_id: place for place, node_id in enumerate(ids)}
+    quantity = {watched.name: place for place, watched in enumerate(WATCHED)}
+    query = select(node_anomalies.c.node_id, node_anomalies.c.what).where(node_anomalies.c.end_ts.is_(None))
+    for node_id, what in connection.execute(query):
+        if node_id in place and what in quantity:
+            is_open[place[node_id], quantity[what]] = True
+    return is_open
+
+
+def record_findings(connection: Connection, watched: Watched, findings: Iterable[Finding], ts: int) -> int:
+    """Keep what begins and what ends, and an event for each node; returns how many events are new.
+
+    Twice for the same bucket is once: what began is open then, what ended is not.
+
+    :param ts: begin of the newest bucket
+    """
+    said: dict[tuple[int, bool], list[str]] = {}
+    for finding in findings:
+        node_id = watched.ids[finding.node]
+        (_begin if finding.begins else _end)(connection, node_id, finding, ts)
+        said.setdefault((node_id, finding.begins), []).append(finding.message)
+    events = 0
+    for node_id in {node_id for node_id, _ in said}:
+        begun, ended = said.get((node_id, True), []), said.get((node_id, False), [])
+        events += record_event(
+            connection, node_id, KIND, "warning" if begun else "info", "; ".join([*begun, *ended]), ts
+        )
+    return events
+
+
+def _begin(connection: Connection, node_id: int, finding: Finding, ts: int) -> None:
+    values = {"value": finding.value, "score": finding.score, "message": finding.message, "end_ts": None}
+    made = insert_into(connection, node_anomalies).values(node_id=node_id, what=finding.what, ts=ts, **values)
+    # late samples may have ended it a moment ago
+    connection.execute(made.on_conflict_do_update(index_elements=["node_id", "what", "ts"], set_=values))
+
+
+def _end(connection: Connection, node_id: int, finding: Finding, ts: int) -> None:
+    anomaly = node_anomalies.c
+    is_it = (anomaly.node_id == node_id, anomaly.what == finding.what, anomaly.end_ts.is_(None))
+    connection.execute(update(node_anomalies).where(*is_it).values(end_ts=ts))

@@ -1,0 +1,215 @@
+"""Rollups of ``node_samples`` over five minutes and an hour: least, mean, greatest, how much a node was up.
+
+Whoever adds samples leaves a note of their bucket in the same transaction, however old they are: the spool's come late.
+A step takes the notes of a few buckets that are over, makes those buckets anew from all their samples and deletes just
+the notes that it has read, in one transaction. So a note is there until its samples are counted, a step that was killed
+has done nothing, and one that is done twice changes nothing. Writers wait for nothing here.
+
+Both rollups come from the samples themselves: means of means would be wrong where values are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Float, Select, Table, bindparam, cast, delete, func, insert, select
+
+from evc.store.dialects import insert_into
+from evc.store.tables import (
+    ROLLED_UP,
+    ROLLED_UP_TOTALS,
+    history_marks,
+    node_samples,
+    node_samples_1h,
+    node_samples_5m,
+    rollup_notes,
+)
+
+SETTLE_S = 60
+"""How long after its end a bucket waits for its last samples. A later one is counted too, by a step more."""
+SAMPLES = "node_samples"
+_IDS_AT_ONCE = 500  # SQLite takes a thousand parameters at least
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """A table of buckets.
+
+    :param bucket_s: what a row stands for; each ``ts`` is a multiple of it
+    :param window_s: how much one transaction makes; a multiple of it
+    """
+
+    table: Table
+    bucket_s: int
+    window_s: int
+
+    def bucket(self, ts: int) -> int:
+        """Return the begin of the bucket that ``ts`` is in."""
+        return ts - ts % self.bucket_s
+
+
+FINE = Rollup(node_samples_5m, 300, 900)
+COARSE = Rollup(node_samples_1h, 3600, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one transaction did.
+
+    :param begin_ts: of its first bucket
+    :param end_ts: of its last bucket
+    :param rows: that were made or made anew
+    :param too_late: notes of buckets whose samples are gone, which stay as they are
+    """
+
+    begin_ts: int
+    end_ts: int
+    rows: int
+    too_late: int
+
+
+@dataclass(slots=True)
+class Rolled:
+    """What several steps did.
+
+    :param through_ts: end of the last bucket that was made; None where none was
+    """
+
+    rows: int = 0
+    too_late: int = 0
+    through_ts: int | None = None
+
+    def add(self, step: Step) -> None:
+        """Count one step more."""
+        self.rows += step.rows
+        self.too_late += step.too_late
+        if step.rows:
+            self.through_ts = max(self.through_ts or 0, step.end_ts)
+
+
+def note_samples(connection: Connection, times: Iterable[int]) -> None:
+    """Note that samples of these ``ts`` were added, in the transaction that adds them."""
+    _note(connection, FINE, {FINE.bucket(ts) for ts in times})
+
+
+def _note(connection: Connection, rollup: Rollup, buckets: Iterable[int]) -> None:
+    rows = [{"rollup": rollup.table.name, "ts": ts} for ts in sorted(buckets)]
+    if rows:
+        connection.execute(insert(rollup_notes), rows)
+
+
+def roll_up(engine: Engine, now_ts: int, go_on: Callable[[], bool] = lambda: True) -> dict[str, Rolled]:
+    """Make the buckets that are over and have a note, the oldest first; returns what was done by table.
+
+    :param go_on: asked before each step; what is left then is done next time
+    """
+    done: dict[str, Rolled] = {}
+    for rollup in (FINE, COARSE):
+        rolled = done[rollup.table.name] = Rolled()
+        while go_on() and (step := next_step(engine, rollup, now_ts)) is not None:
+            rolled.add(step)
+    return done
+
+
+def next_step(engine: Engine, rollup: Rollup, now_ts: int) -> Step | None:
+    """Make a few buckets in one transaction; None where nothing is to do.
+
+    :raises DatabaseError: nothing was changed
+    """
+    with engine.begin() as connection:
+        kept_from_ts = lock_mark(connection)
+        begin_ts = _first_note(connection, rollup, now_ts)
+        if begin_ts is None:
+            return None
+        window_end_ts = begin_ts - begin_ts % rollup.window_s + rollup.window_s
+        notes = _read_notes(connection, rollup, begin_ts, min(window_end_ts, _over(rollup, now_ts)))
+        # their other samples are gone: made from the late ones alone they would be worse than they are
+        alive = sorted({ts for ts in notes.values() if ts >= kept_from_ts})
+        rows = _make(connection, rollup, alive)
+        if rollup is FINE:
+            _note(connection, COARSE, {COARSE.bucket(ts) for ts in alive})
+        _delete_notes(connection, sorted(notes))
+        end_ts = max(notes.values()) + rollup.bucket_s
+        return Step(begin_ts, end_ts, rows, sum(ts < kept_from_ts for ts in notes.values()))
+
+
+def first_note(connection: Connection) -> int | None:
+    """Return the begin of the oldest bucket that is not made yet; None where all are."""
+    found: int | None = connection.scalar(select(func.min(rollup_notes.c.ts)))
+    return found
+
+
+def lock_mark(connection: Connection, ts: int = 0) -> int:
+    """Let nobody else roll up or drop samples before this transaction ends; returns the ``ts`` that they are kept from.
+
+    :param ts: samples before it are about to be dropped
+    """
+    marks = insert_into(connection, history_marks).values(name=SAMPLES, ts=ts)
+    greatest = func.max if connection.dialect.name == "sqlite" else func.greatest
+    later = greatest(history_marks.c.ts, marks.excluded.ts)
+    connection.execute(marks.on_conflict_do_update(index_elements=["name"], set_={"ts": later}))
+    return int(connection.execute(select(history_marks.c.ts).where(history_marks.c.name == SAMPLES)).scalar_one())
+
+
+# -- notes -------------------------------------------------------------------------------------------------------------
+
+
+def _over(rollup: Rollup, now_ts: int) -> int:
+    """Return the end of the last bucket that is over."""
+    return rollup.bucket(now_ts - SETTLE_S)
+
+
+def _first_note(connection: Connection, rollup: Rollup, now_ts: int) -> int | None:
+    note = rollup_notes.c
+    over = (note.rollup == rollup.table.name, note.ts < _over(rollup, now_ts))
+    found: int | None = connection.scalar(select(func.min(note.ts)).where(*over))
+    return found
+
+
+def _read_notes(connection: Connection, rollup: Rollup, begin_ts: int, end_ts: int) -> dict[int, int]:
+    """Return ``ts`` by id of the notes from ``begin_ts`` to before ``end_ts``."""
+    note = rollup_notes.c
+    query = select(note.id, note.ts).where(note.rollup == rollup.table.name, note.ts >= begin_ts, note.ts < end_ts)
+    return {row.id: row.ts for row in connection.execute(query)}
+
+
+def _delete_notes(connection: Connection, ids: list[int]) -> None:
+    for begin in range(0, len(ids), _IDS_AT_ONCE):
+        connection.execute(delete(rollup_notes).where(rollup_notes.c.id.in_(ids[begin : begin + _IDS_AT_ONCE])))
+
+
+# -- buckets -----------------------------------------------------------------------------------------------------------
+
+
+def _make(connection: Connection, rollup: Rollup, buckets: list[int]) -> int:
+    """Make the buckets from the first to the last anew; returns how many rows that are."""
+    if not buckets:
+        return 0
+    bounds = {"begin_ts": buckets[0], "end_ts": buckets[-1] + rollup.bucket_s}
+    made = insert_into(connection, rollup.table).from_select(rollup.table.columns.keys(), _buckets(rollup))
+    values = {column.name: made.excluded[column.name] for column in rollup.table.columns if not column.primary_key}
+    made = made.on_conflict_do_update(index_elements=["ts", "node_id"], set_=values)
+    return connection.execute(made, bounds, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def _buckets(rollup: Rollup) -> Select[Any]:
+    sample = node_samples.c
+    begin = sample.ts - sample.ts % rollup.bucket_s
+    values: dict[str, Any] = {
+        "ts": begin,
+        "node_id": sample.node_id,
+        "samples": func.count(),
+        "up_ratio": func.avg(cast(sample.up, Float)),
+        **{column: func.max(sample[column]) for column in ROLLED_UP_TOTALS},
+        "uptime_s_min": func.min(sample.uptime_s),
+        "throttled_ratio": func.avg(cast(sample.throttled, Float)),
+    }
+    for column in ROLLED_UP:
+        values |= {f"{column}_min": func.min(sample[column]), f"{column}_max": func.max(sample[column])}
+        # a sum of bytes needs no exact arithmetic, which takes PostgreSQL ten times as long
+        values[f"{column}_avg"] = func.avg(cast(sample[column], Float))
+    wanted = sample.ts >= bindparam("begin_ts"), sample.ts < bindparam("end_ts")
+    columns = [values[column.name].label(column.name) for column in rollup.table.columns]
+    return select(*columns).where(*wanted).group_by(begin, sample.node_id)

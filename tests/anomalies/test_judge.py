@@ -1,0 +1,167 @@
+"""What is an anomaly and what is not: arrays in, findings out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evc.anomalies.judge import Finding, Group, Values, Watch, judge, usual
+from evc.anomalies.watched import WATCHED
+from evc.anomalies.windows import DAY_POINTS, DAYS, RECENT, WEEK_POINTS, WEEKS
+
+PLACE = {quantity.name: place for place, quantity in enumerate(WATCHED)}
+USUAL = {
+    "cpu": 0.2, "memory": 0.5, "storage": 0.4, "temperature": 50.0, "receive": 1e5, "transmit": 1e4,
+    "disk pressure": 0.05, "answer time": 0.2,
+}  # fmt: skip
+
+
+def fleet(nodes: int = 1, **groups: list[int]) -> dict[str, Any]:
+    """Return a fleet that does what it always does, give or take a twentieth."""
+    random = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> Values:
+        level = np.array([USUAL[quantity.name] for quantity in WATCHED])
+        return level.reshape(1, -1, *(1 for _ in shape)) * random.uniform(0.95, 1.05, (nodes, len(WATCHED), *shape))
+
+    return {
+        "recent": drawn(RECENT),
+        "weeks": drawn(len(WEEKS), len(WEEK_POINTS)),
+        "days": drawn(len(DAYS), len(DAY_POINTS)),
+        "groups": [Group(name, np.array(members)) for name, members in groups.items()],
+        "is_open": np.zeros((nodes, len(WATCHED)), bool),
+    }
+
+
+def findings(known: dict[str, Any]) -> list[Finding]:
+    return list(judge(Watch(**known)))
+
+
+def put(known: dict[str, Any], what: str, value: float, node: int = 0) -> None:
+    known["recent"][node, PLACE[what]] = value
+
+
+def test_nothing_is_said_of_a_node_that_does_what_it_always_does() -> None:
+    assert findings(fleet(8, farm=list(range(8)))) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "said"),
+    [
+        ("cpu", 0.93, "cpu 0.93, usually 0.19 to 0.21 at this hour of the week"),
+        ("cpu", 0.001, "cpu 0.00, usually 0.19 to 0.21 at this hour of the week"),
+        ("memory", 0.9, "memory 0.90, usually 0.48 to 0.52 at this hour of the week"),
+        ("storage", 0.9, "storage 0.90, usually 0.38 to 0.42 at this hour of the week"),
+        ("temperature", 75, "temperature 75 °C, usually 48 °C to 52 °C at this hour of the week"),
+        ("receive", 0, "receive 1 B/s, usually 95.3 kB/s to 105 kB/s at this hour of the week"),
+        ("transmit", 9e6, "transmit 9 MB/s, usually 9.53 kB/s to 10.5 kB/s at this hour of the week"),
+        ("disk pressure", 0.6, "disk pressure 0.60, usually 0.05 to 0.05 at this hour of the week"),
+        ("answer time", 3, "answer time 3.00 s, usually 0.19 s to 0.21 s at this hour of the week"),
+    ],
+)
+def test_what_is_unlike_the_node_itself_is_explained(what: str, value: float, said: str) -> None:
+    known = fleet()
+    put(known, what, value)
+    (found,) = findings(known)
+    assert (found.node, found.what, found.begins) == (0, what, True)
+    head, _, rest = found.message.partition(", usually ")
+    wanted_head, _, wanted_rest = said.partition(", usually ")
+    assert head == wanted_head
+    # the figures of the range are drawn: the words around them are not
+    assert rest.rpartition(" at ")[2] == wanted_rest.rpartition(" at ")[2]
+    assert " to " in rest
+
+
+@pytest.mark.parametrize("what", ["memory", "storage", "temperature", "answer time"])
+def test_less_of_what_only_hurts_in_excess_is_no_anomaly(what: str) -> None:
+    known = fleet()
+    put(known, what, USUAL[what] / 10)
+    assert findings(known) == []
+
+
+def test_what_does_not_last_and_what_is_missing_is_none() -> None:
+    known = fleet()
+    put(known, "cpu", 0.95)
+    known["recent"][0, PLACE["cpu"], -4] = 0.2
+    assert findings(known) == []
+    known["recent"][0, PLACE["cpu"], -4] = np.nan
+    assert findings(known) == []
+    known["recent"][:] = np.nan
+    assert findings(known) == []
+
+
+def test_one_bad_week_among_four_changes_nothing() -> None:
+    known = fleet()
+    known["weeks"][0, PLACE["cpu"], 1] = 0.95
+    put(known, "cpu", 0.95)
+    assert [found.what for found in findings(known)] == ["cpu"]
+
+
+def test_a_node_that_is_busy_at_this_hour_of_each_week_is_not_an_anomaly() -> None:
+    known = fleet()
+    known["weeks"][0, PLACE["cpu"]] = 0.9
+    put(known, "cpu", 0.93)
+    assert findings(known) == []
+
+
+def test_days_count_until_there_are_weeks_and_nothing_before_there_are_days() -> None:
+    known = fleet()
+    put(known, "temperature", 80)
+    known["weeks"][:, :, 2:] = np.nan
+    (found,) = findings(known)
+    assert found.message.endswith(" at this hour")
+    known["days"][:, :, 2:] = np.nan
+    assert findings(known) == []
+
+
+def test_what_all_nodes_of_a_group_do_together_is_no_nodes_anomaly() -> None:
+    known = fleet(8, farm=list(range(8)))
+    known["recent"][:, PLACE["temperature"]] += 20  # a hot day
+    assert findings(known) == []
+    put(known, "temperature", 95, node=3)
+    assert [(found.node, found.what) for found in findings(known)] == [(3, "temperature")]
+
+
+def test_a_new_node_is_measured_by_its_group() -> None:
+    known = fleet(8, farm=list(range(8)))
+    known["weeks"][5], known["days"][5] = np.nan, np.nan
+    assert findings(known) == []
+    put(known, "cpu", 0.9, node=5)
+    (found,) = findings(known)
+    assert found.node == 5
+    assert found.message.startswith("cpu 0.90, other nodes of farm 0.1")
+
+
+def test_a_group_of_a_few_says_nothing() -> None:
+    known = fleet(4, farm=list(range(4)))
+    known["weeks"][:], known["days"][:] = np.nan, np.nan
+    put(known, "cpu", 0.9, node=1)
+    assert findings(known) == []
+
+
+def test_one_that_goes_on_is_said_once_and_its_end_too() -> None:
+    known = fleet()
+    put(known, "cpu", 0.95)
+    known["is_open"][0, PLACE["cpu"]] = True
+    assert findings(known) == []
+    put(known, "cpu", 0.2)
+    (found,) = findings(known)
+    assert (found.begins, found.message) == (False, "cpu 0.20, as usual again")
+
+
+def test_one_whose_node_is_away_goes_on() -> None:
+    known = fleet()
+    known["is_open"][0, PLACE["cpu"]] = True
+    known["recent"][0, :, -2:] = np.nan
+    assert findings(known) == []
+
+
+def test_a_range_is_of_occasions_and_a_few_points_are_none() -> None:
+    history = np.full((1, 4, 10), np.nan)
+    history[0, :2] = 1.0
+    history[0, 2, :2] = 1.0
+    assert np.isnan(usual(history).middle).all()
+    history[0, 2, 2] = 1.0
+    assert usual(history).middle.tolist() == [1.0]

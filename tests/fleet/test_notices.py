@@ -1,0 +1,44 @@
+"""Messages for people: the worst first, storms in one line."""
+
+from __future__ import annotations
+
+from evc.fleet.notices import Event, compose
+
+TS = 1_790_000_000
+
+
+def event(
+    node: str = "farm-1", kind: str = "down", severity: str = "error", message: str = "gone", ts: int = TS
+) -> Event:
+    return Event(ts, 1, node, kind, severity, message)
+
+
+def test_each_event_has_its_line_and_the_worst_come_first() -> None:
+    notice = compose(
+        [
+            event(kind="up", severity="info", message="answers"),
+            event("farm-2", "anomaly", "warning", "cpu 0.93,\n usually 0.10 to 0.35"),
+            event(),
+        ]
+    )
+    assert notice.title == "Edge Vision Cluster: 1 error, 1 warning, 1 note"
+    assert notice.severity == "error"
+    assert notice.body.splitlines() == [
+        "2026-09-21 14:13:20 UTC farm-1: down: gone",
+        "2026-09-21 14:13:20 UTC farm-2: anomaly: cpu 0.93, usually 0.10 to 0.35",
+        "2026-09-21 14:13:20 UTC farm-1: up: answers",
+    ]
+
+
+def test_a_storm_is_one_line() -> None:
+    notice = compose([event(f"farm-{number}", ts=TS + number) for number in range(200)])
+    assert notice.title == "Edge Vision Cluster: 200 errors"
+    (line,) = notice.body.splitlines()
+    assert line.startswith("2026-09-21 14:13:20 UTC to 2026-09-21 14:16:39 UTC down: 200 events of farm-0, farm-1, ")
+    assert line.endswith(", farm-9 and 190 more")
+
+
+def test_a_message_has_an_end() -> None:
+    notice = compose([event(kind=f"kind-{number}") for number in range(80)])
+    assert len(notice.body.splitlines()) == 51
+    assert notice.body.endswith("and 30 lines more: evc events has all")

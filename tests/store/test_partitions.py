@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, func, insert, select, text
+
+from evc.store.database import HEAD, MIGRATIONS, open_engine, upgrade
+from evc.store.partitions import AHEAD, WEEK_S, drop_before, make_ahead, partitions, rest_of
+from evc.store.rollups import roll_up
+from evc.store.tables import PARTITIONED, metadata, node_samples, node_samples_5m
+from evc.store.writer import write
+from tests.store.batches import TS, add_nodes, sample, store_with_nodes, sweep_batch
+
+WEEK = TS - TS % WEEK_S
+
+
+def count(engine: Engine, name: str) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(select(func.count()).select_from(text(name))) or 0)
+
+
+def bounds(engine: Engine) -> list[tuple[int | None, int]]:
+    with engine.connect() as connection:
+        return [(each.begin_ts, each.end_ts) for each in partitions(connection, node_samples)]
+
+
+# -- made ahead, dropped whole -----------------------------------------------------------------------------------------
+
+
+def test_weeks_are_made_ahead_once(postgres_engine: Engine) -> None:
+    made = make_ahead(postgres_engine, TS)
+    assert len(made) == len(PARTITIONED) * (1 + AHEAD)
+    assert "node_samples_20231109" in made
+    assert make_ahead(postgres_engine, TS) == []
+    assert bounds(postgres_engine) == [(WEEK + n * WEEK_S, WEEK + (n + 1) * WEEK_S) for n in range(3)]
+    assert len(make_ahead(postgres_engine, TS + WEEK_S)) == len(PARTITIONED)
+
+
+def test_rows_go_where_they_belong_and_none_is_refused(postgres_engine: Engine) -> None:
+    ids = store_with_nodes(postgres_engine, 2)
+    make_ahead(postgres_engine, TS)
+    times = (0, TS, TS + WEEK_S, TS + 9 * WEEK_S)
+    for ts in times:
+        assert write(postgres_engine, sweep_batch(ids, ts)) > 0
+        assert write(postgres_engine, sweep_batch(ids, ts)) == 0
+    for table in PARTITIONED:
+        rows = count(postgres_engine, table.name) // len(times)
+        assert count(postgres_engine, f"{table.name}_20231109") == rows
+        assert count(postgres_engine, f"{table.name}_20231116") == rows
+        assert count(postgres_engine, rest_of(table)) == 2 * rows
+
+
+def test_a_week_that_the_rest_has_rows_of_stays_there(postgres_engine: Engine) -> None:
+    """As after weeks without maintain_metrics."""
+    ids = store_with_nodes(postgres_engine, 1)
+    write(postgres_engine, sweep_batch(ids, TS))
+    made = make_ahead(postgres_engine, TS)
+    assert "node_samples_20231116" in made
+    assert "node_samples_20231109" not in made
+    assert make_ahead(postgres_engine, TS) == []
+    assert count(postgres_engine, "node_samples") == 1
+
+
+def test_what_is_old_is_dropped_whole(postgres_engine: Engine) -> None:
+    ids = store_with_nodes(postgres_engine, 1)
+    make_ahead(postgres_engine, TS)
+    for week in range(3):
+        write(postgres_engine, sweep_batch(ids, TS + week * WEEK_S))
+    assert drop_before(postgres_engine, node_samples, WEEK + WEEK_S - 1) == []
+    (dropped,) = drop_before(postgres_engine, node_samples, WEEK + 2 * WEEK_S - 1)
+    assert (dropped.name, dropped.end_ts) == ("node_samples_20231109", WEEK + WEEK_S)
+    assert dropped.size_bytes > 0
+    assert count(postgres_engine, "node_samples") == 2
+
+
+def test_who_holds_the_table_is_not_waited_for(postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evc.store.partitions._LOCK_TIMEOUT_S", 0.1)
+    make_ahead(postgres_engine, TS)
+    with postgres_engine.begin() as reader:
+        reader.execute(select(node_samples)).all()
+        assert drop_before(postgres_engine, node_samples, TS + 9 * WEEK_S) == []
+    assert len(drop_before(postgres_engine, node_samples, TS + 9 * WEEK_S)) == 3
+
+
+# -- 0007 and 0008: a database that is there --------------------------------------------------------------------------
+
+
+def upgrade_to(engine: Engine, revision: str) -> None:
+    if engine.dialect.name == "sqlite":
+        Path(str(engine.url.database)).touch()
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS))
+        command.upgrade(config, revision)
+
+
+def write_as_before(engine: Engine, ids: list[int], ts: int) -> None:
+    """Store a sweep as a version did that left no notes."""
+    batch = sweep_batch(ids, ts)
+    with engine.begin() as connection:
+        for table in PARTITIONED:
+            connection.execute(insert(table), batch.tables[table.name])
+
+
+def everything(engine: Engine) -> dict[str, list[Any]]:
+    with engine.connect() as connection:
+        return {
+            table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]
+            for table in PARTITIONED
+        }
+
+
+def test_a_database_that_is_there_loses_nothing(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    upgrade_to(engine, "0006")
+    now_ts = int(time.time())
+    with engine.begin() as connection:
+        ids = add_nodes(connection, 3)
+    for ts in (7, now_ts - 40 * 86_400, now_ts - 3600, now_ts - 3000, now_ts, now_ts + 30 * 86_400):
+        write_as_before(engine, ids, ts)
+    before = everything(engine)
+    assert upgrade(engine) == ("0006", HEAD)
+    assert everything(engine) == before
+    assert write(engine, sweep_batch(ids, now_ts)) == 9  # readings, status, last_seen_ts: the samples are there already
+    write(engine, sweep_batch(ids, now_ts + 30))
+    roll_up(engine, now_ts)
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.sum(node_samples_5m.c.samples))) == 3 * 4
+    write_as_before(engine, ids, now_ts + 900)  # by a run that began before
+    roll_up(engine, now_ts + 3600)
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.sum(node_samples_5m.c.samples))) == 3 * 7
+    engine.dispose()
+
+
+def test_the_old_table_is_the_first_partition_until_it_is_dropped(postgres_server: Any) -> None:
+    with postgres_server.database() as name:
+        engine = open_engine(postgres_server.url(name))
+        upgrade_to(engine, "0006")
+        now_ts = int(time.time())
+        with engine.begin() as connection:
+            ids = add_nodes(connection, 1)
+        write_as_before(engine, ids, now_ts - 600)
+        write_as_before(engine, ids, now_ts + 40 * 86_400)
+        upgrade(engine)
+        week_end = now_ts - now_ts % WEEK_S + WEEK_S
+        assert bounds(engine) == [(None, week_end)]
+        assert count(engine, "node_samples_before") == count(engine, "node_samples_rest") == 1
+        assert len(make_ahead(engine, now_ts)) == len(PARTITIONED) * AHEAD
+        assert bounds(engine)[1:] == [(week_end + n * WEEK_S, week_end + (n + 1) * WEEK_S) for n in range(AHEAD)]
+        assert [each.name for each in drop_before(engine, node_samples, week_end)] == ["node_samples_before"]
+        engine.dispose()
+
+
+def test_an_upgraded_database_is_as_a_new_one(postgres_server: Any) -> None:
+    """Keys and indexes of the parents; the first partition has the same as each other."""
+    query = text("SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2")
+    found = []
+    for revision in ("0006", "head"):
+        with postgres_server.database() as name:
+            engine = open_engine(postgres_server.url(name))
+            upgrade_to(engine, revision)
+            if revision == "0006":
+                with engine.begin() as connection:
+                    ids = add_nodes(connection, 1)
+                write_as_before(engine, ids, int(time.time()) - WEEK_S)
+            upgrade(engine)
+            with engine.connect() as connection:
+                rows = [tuple(row) for row in connection.execute(query)]
+            found.append([row for row in rows if row[0] in metadata.tables])
+            if revision == "0006":
+                assert sum(row[0] == "node_samples_before" for row in rows) == 2
+            engine.dispose()
+    assert found[0] == found[1]
+
+
+def test_a_row_of_a_week_is_read_from_its_partition_alone(postgres_engine: Engine) -> None:
+    (node_id,) = store_with_nodes(postgres_engine, 1)
+    make_ahead(postgres_engine, TS)
+    with postgres_engine.begin() as connection:
+        connection.execute(insert(node_samples), [sample(node_id, TS)])
+        query = "EXPLAIN SELECT * FROM node_samples WHERE ts >= %s AND ts < %s"
+        plan = connection.exec_driver_sql(query, (TS, TS + 3600))
+        shown = "\n".join(plan.scalars())
+    assert "node_samples_20231109" in shown
+    assert "node_samples_20231116" not in shown
+    assert "node_samples_rest" in shown or "rest" not in shown

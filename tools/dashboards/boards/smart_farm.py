@@ -1,0 +1,171 @@
+"""Smart Farm: how much plants cover, how green and how healthy they look, what changed, what could not be seen."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models.dashboard import VariableOption
+
+from tools.dashboards import series
+from tools.dashboards.board import annotation, group_variable, interval_variable, models_variable, nodes_variable
+from tools.dashboards.board import board as frame
+from tools.dashboards.dialects import Dialect
+from tools.dashboards.panels import ORANGE, RED, Built, Steps, column, lines, node_link, node_map, rows, shares
+from tools.dashboards.selection import chosen, chosen_nodes
+
+INDICES = {
+    "exg": "excess green", "exgr": "excess green minus red", "gli": "green leaf", "ngrdi": "green-red difference",
+    "vari": "atmospherically resistant", "mgrvi": "modified green-red",
+}  # fmt: skip
+HEALTH: Steps = {0: RED, 0.8: "yellow", 0.9: "green"}
+CHANGED = 0.1  # of the picture between two pictures: more than wind and light do
+
+
+def board(dialect: Dialect) -> dashboard.Dashboard:
+    """Return the dashboard."""
+    text = "How much plants cover, how green and healthy they look, what changed. Compare a camera with itself only."
+    made = frame("evc-smart-farm", "EVC Smart Farm", text, begin="now-7d", refresh="5m")
+    for variable in (models_variable(dialect), group_variable(dialect), nodes_variable(dialect)):
+        made = made.with_variable(variable)
+    made = made.with_variable(_index_variable()).with_variable(interval_variable())
+    made = made.annotation(annotation(dialect, "Discoloured or changed", ORANGE, _marks(dialect)))
+    for panel in (_map, _newest, _cover, _health, _index, _discoloured, _change, _unseen, _events):
+        made = made.with_panel(panel(dialect))
+    return made
+
+
+def _index_variable() -> dashboard.CustomVariable:
+    options = [
+        VariableOption(selected=name == "exg", text=f"{name} {text}", value=name) for name, text in INDICES.items()
+    ]
+    values = ", ".join(f"{name} {text} : {name}" for name, text in INDICES.items())
+    variable = dashboard.CustomVariable("index").label("Index").values(values).options(options)
+    return variable.description("Vegetation index that is charted").current(options[0]).allow_custom_value(False)
+
+
+def _lines(dialect: Dialect, *kinds: str) -> str:
+    """Return the result lines of some kinds, of what is chosen, in the range."""
+    return _lines_of(dialect, ", ".join(f"'{kind}'" for kind in kinds))
+
+
+def _lines_of(dialect: Dialect, kinds: str) -> str:
+    return (
+        "SELECT i.ts, i.seq, i.kind, i.label, i.value, i.payload, i.node_id, m.name AS node\n"
+        "FROM inference_results i JOIN nodes m ON m.id = i.node_id\n"
+        f"WHERE {dialect.within('i.ts')} AND i.kind IN ({kinds}) AND {chosen('model', 'i.model')}\n"
+        f"AND i.node_id IN (SELECT n.id FROM nodes n WHERE {chosen_nodes(dialect)})"
+    )
+
+
+def _share(dialect: Dialect, key: str) -> str:
+    return dialect.number(f"payload ->> '{key}'")
+
+
+def _latest(dialect: Dialect) -> str:
+    told = _lines(dialect, "canopy_cover", "health", "change", "exg")
+    newest_first = "row_number() OVER (PARTITION BY node_id, kind ORDER BY ts DESC, seq DESC)"
+    ranked = f"SELECT l.*, {newest_first} AS place\nFROM (\n{told}\n) AS l"
+    health = "FILTER (WHERE kind = 'health')"
+    yellow, brown = (_share(dialect, f"{color}_ratio") for color in ("yellow", "brown"))
+    return (
+        f"SELECT node_id, node, max(value) FILTER (WHERE kind = 'canopy_cover') AS cover, max(label) {health} AS label,\n"
+        f"  max(value) {health} AS health, max({yellow}) {health} AS yellow,\n"
+        f"  max({brown}) {health} AS brown, max(value) FILTER (WHERE kind = 'exg') AS exg,\n"
+        "  max(value) FILTER (WHERE kind = 'change') AS change, max(ts) AS ts\n"
+        f"FROM (\n{ranked}\n) AS ranked WHERE place = 1 GROUP BY node_id, node"
+    )
+
+
+def _map(dialect: Dialect) -> Built:
+    sql = (
+        "SELECT l.node AS \"Node\", coalesce(l.label, 'unknown') AS \"State\", l.cover AS \"Cover\", l.health AS \"Health\",\n"
+        "  n.latitude AS latitude, n.longitude AS longitude\n"
+        f"FROM (\n{_latest(dialect)}\n) AS l JOIN nodes n ON n.id = l.node_id\n"
+        "WHERE n.latitude IS NOT NULL AND n.longitude IS NOT NULL ORDER BY 1"
+    )  # fmt: skip
+    text = "Nodes that look at plants, by what the newest picture shows: green, or yellow and brown beyond a fifth"
+    panel = column(node_map(dialect, "Fields", text, sql, "State"), "Node", link=node_link())
+    return column(column(panel, "Cover", "percentunit"), "Health", "percentunit")
+
+
+def _newest(dialect: Dialect) -> Built:
+    sql = (
+        'SELECT l.node AS "Node", l.label AS "State", l.cover AS "Cover", l.change AS "Change", l.health AS "Health",\n'
+        '  l.yellow AS "Yellow", l.brown AS "Brown", l.exg AS "ExG", l.ts * 1000 AS "Picture of"\n'
+        f"FROM (\n{_latest(dialect)}\n) AS l ORDER BY 1"
+    )
+    text = "What each node's newest pictures show; shares of the picture, of the canopy for health, yellow and brown"
+    panel = rows(dialect, "Newest pictures", text, sql).span(12).height(12)
+    panel = column(column(panel, "Node", link=node_link()), "State", colored_states=True)
+    for name in ("Cover", "Change", "Yellow", "Brown"):
+        panel = column(panel, name, "percentunit", decimals=1)
+    panel = column(panel, "Health", "percentunit", steps=HEALTH, decimals=1)
+    return column(column(panel, "ExG", "none", decimals=3), "Picture of", "dateTimeFromNow")
+
+
+def _cover(dialect: Dialect) -> Built:
+    sql = series.long(dialect, _lines(dialect, "canopy_cover"), "node", "avg(value)")
+    text = "Share of the picture that is plant, by colour alone. At night there is no picture, and so no cover: a gap"
+    return shares(lines(dialect, "Canopy cover", text, sql, "percentunit", label="node"))
+
+
+def _health(dialect: Dialect) -> Built:
+    sql = series.long(dialect, _lines(dialect, "health"), "node", "avg(value)")
+    text = "Share of the canopy that is neither yellow nor brown. Light, flowers and autumn move it as well as want and pests"
+    return shares(lines(dialect, "Health", text, sql, "percentunit", label="node", steps={0.8: ORANGE}))
+
+
+def _index(dialect: Dialect) -> Built:
+    sql = series.long(dialect, _lines_of(dialect, "${index:sqlstring}"), "node", "avg(value)")
+    text = "The vegetation index that is chosen above, mean over the canopy. Of a camera's own colours: compare over time only"
+    return lines(dialect, "Vegetation index", text, sql, "none", label="node")
+
+
+def _discoloured(dialect: Dialect) -> Built:
+    yellow, brown = (_share(dialect, f"{color}_ratio") for color in ("yellow", "brown"))
+    values = {"Yellow": f"avg({yellow})", "Brown": f"avg({brown})", "Together, worst node": f"max({yellow} + {brown})"}
+    sql = series.wide(dialect, _lines(dialect, "health"), values)
+    text = "Share of the canopy, mean of the chosen nodes; beyond a fifth together a picture counts as discoloured"
+    return shares(lines(dialect, "Yellow and brown", text, sql, "percentunit", steps={0.2: ORANGE}))
+
+
+def _change(dialect: Dialect) -> Built:
+    sql = series.long(dialect, _lines(dialect, "change"), "node", "1.0 * sum(value)")
+    text = "Cover gained or lost in each step: a harvest, a fallen leaf before the lens, growth"
+    return lines(dialect, "Change of cover", text, sql, "percentunit", label="node")
+
+
+def _unseen(dialect: Dialect) -> Built:
+    errors = _lines(dialect, "error")
+    source = f"SELECT l.ts, coalesce(l.label, 'other') AS reason FROM (\n{errors}\n) AS l"
+    sql = series.long(dialect, source, "reason", "1.0 * count(*)")
+    text = "Pictures that could not tell anything, by reason: too dark, too bright, grey (infra-red)"
+    return lines(dialect, "Pictures that tell nothing", text, sql, "none", label="reason").min(0)
+
+
+def _found(dialect: Dialect) -> str:
+    """Return what is worth a mark: discoloured canopies and large changes."""
+    told = _lines(dialect, "health", "change")
+    return (
+        f"SELECT * FROM (\n{told}\n) AS l\n"
+        f"WHERE (kind = 'health' AND label = 'discoloured') OR (kind = 'change' AND abs(value) >= {CHANGED})"
+    )
+
+
+_WHAT = (
+    "CASE WHEN kind = 'change' THEN 'cover ' || CASE WHEN value < 0 THEN 'fell by ' ELSE 'rose by ' END ELSE 'discoloured: ' END\n"
+    "  || CAST(CAST(round(100 * CASE WHEN kind = 'change' THEN abs(value) ELSE 1 - value END) AS bigint) AS text) || ' %'"
+)
+
+
+def _marks(dialect: Dialect) -> str:
+    return f"SELECT ts AS time, node || ': ' || {_WHAT} AS text, kind AS tags\nFROM (\n{_found(dialect)}\n) AS found ORDER BY 1 LIMIT 500"
+
+
+def _events(dialect: Dialect) -> Built:
+    sql = (
+        f'SELECT ts * 1000 AS "When", node AS "Node", kind AS "Kind", {_WHAT} AS "What"\n'
+        f"FROM (\n{_found(dialect)}\n) AS found ORDER BY 1 DESC, 2, 3 LIMIT 200"
+    )
+    text = "Canopies that looked discoloured, and covers that changed by a tenth of the picture or more"
+    panel = rows(dialect, "Events", text, sql).span(24)
+    return column(column(panel, "When", "dateTimeAsIso", width=170), "Node", link=node_link())
