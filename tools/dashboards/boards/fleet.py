@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.builders import bargauge, dashboard, heatmap, statushistory, timeseries
 
 from tools.dashboards import series
 from tools.dashboards.board import board as frame
@@ -28,6 +28,8 @@ from tools.dashboards.panels import (
 )
 from tools.dashboards.selection import chosen_nodes
 
+POINTS = 36
+"""Of charts over all nodes: from three hours on they read rollups, for a day of a thousand nodes is three million rows."""
 BANDS_CELSIUS = (30, 40, 50, 60, 70, 80, 90)
 
 
@@ -43,8 +45,8 @@ def board(dialect: Dialect) -> dashboard.Dashboard:
     for panel in (_counts(dialect), _extremes(dialect), _map(dialect), _wrong(dialect), _table(dialect)):
         made = made.with_panel(panel)
     for chart in (_silent(dialect), _temperatures(dialect), _talkers(dialect), _traffic(dialect)):
-        made = made.with_panel(chart)
-    return made.with_panel(_busiest(dialect))
+        made = made.with_panel(chart.max_data_points(POINTS))
+    return made.with_panel(_busiest(dialect).max_data_points(POINTS))
 
 
 def latest(dialect: Dialect) -> str:
@@ -160,7 +162,7 @@ def _table(dialect: Dialect) -> Built:
     return column(column(panel, "Uptime", "s", width=100), "Load", "short", width=80, decimals=2)
 
 
-def _silent(dialect: Dialect) -> Built:
+def _silent(dialect: Dialect) -> statushistory.Panel:
     source = series.readings(dialect, {"up": "up_ratio"}, _chosen_ids(dialect))
     ranked = (
         "SELECT *, dense_rank() OVER (ORDER BY mean, node_id) AS place FROM (\n"
@@ -176,7 +178,7 @@ def _silent(dialect: Dialect) -> Built:
     return panel.no_value("All answered")
 
 
-def _temperatures(dialect: Dialect) -> Built:
+def _temperatures(dialect: Dialect) -> heatmap.Panel:
     source = series.readings(dialect, {"celsius": "temperature_celsius_max"}, _chosen_ids(dialect))
     per_node = f"SELECT {series.bucket(dialect)} AS ts, node_id, max(celsius) AS celsius FROM (\n{source}\n) AS r GROUP BY 1, 2"
     lower = ("-1000", *map(str, BANDS_CELSIUS))
@@ -190,7 +192,7 @@ def _temperatures(dialect: Dialect) -> Built:
     return density(dialect, "Heat map", text, series.wide(dialect, per_node, bands), "none")
 
 
-def _talkers(dialect: Dialect) -> Built:
+def _talkers(dialect: Dialect) -> bargauge.Panel:
     columns = {"receive": "network_receive_bytes_per_s_avg", "transmit": "network_transmit_bytes_per_s_avg"}
     source = series.readings(dialect, columns, _chosen_ids(dialect))
     sql = (
@@ -203,7 +205,7 @@ def _talkers(dialect: Dialect) -> Built:
     )
 
 
-def _traffic(dialect: Dialect) -> Built:
+def _traffic(dialect: Dialect) -> timeseries.Panel:
     columns = {"receive": "network_receive_bytes_per_s_avg", "transmit": "network_transmit_bytes_per_s_avg"}
     source = series.readings(dialect, columns, _chosen_ids(dialect))
     per_sweep = f"SELECT ts, sum(receive) AS receive, sum(transmit) AS transmit FROM (\n{source}\n) AS r GROUP BY ts"
@@ -211,7 +213,7 @@ def _traffic(dialect: Dialect) -> Built:
     return lines(dialect, "Traffic", "What all chosen nodes receive and send together", sql, "Bps").min(0)
 
 
-def _busiest(dialect: Dialect) -> Built:
+def _busiest(dialect: Dialect) -> timeseries.Panel:
     source = series.readings(dialect, {"cpu": "cpu_usage_ratio_avg"}, _chosen_ids(dialect))
     values = {"Mean": "avg(cpu)", "Busiest": "max(cpu)"}
     sql = series.wide(dialect, source, values)
