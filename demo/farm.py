@@ -75,7 +75,6 @@ def write_scenario(state: State) -> None:
     said = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
     said["build"]["arguments"] = {"BASE": _base_image()}
     said["inference"]["input"] = str(_pictures(state))
-    state.scenarios.mkdir(exist_ok=True)
     head = "# Made by make demo, and made anew by the next.\n"
     text = head + yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=1000)
     write_private(state.scenarios / FILE, text)

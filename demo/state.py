@@ -79,7 +79,7 @@ class State:
         try:
             for folder in (
                 self.folder,
-                *(self.folder / name for name in ("airflow", "bin", "host_keys", "logs", "run")),
+                *(self.folder / name for name in ("airflow", "bin", "host_keys", "logs", "run", "scenarios")),
             ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)

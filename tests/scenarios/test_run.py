@@ -115,7 +115,11 @@ def test_a_roll_out_that_fails_ends_the_scenario(runner: DagRunner, tmp_path: Pa
     assert tasks["finish"] == "failed"
     assert rows(runner, "SELECT status FROM rollouts") == [("rolled_back",)]
     ((key, status, message),) = rows(runner, "SELECT run_id, status, message FROM scenario_runs")
-    assert (status, message) == ("failed", "0 of 2 nodes got through, 0 events; did not succeed: rollout.finish")
+    assert status == "failed"
+    assert message == (
+        "0 of 2 nodes got through, 0 events; edge-2: rollout: failed, inference: not begun; "
+        "edge-3: rollout: aborted, inference: not begun; did not succeed: rollout.finish"
+    )
 
     # mended, the nodes that did not get through it are done once more
     write_model(tmp_path / "models" / "counter", version="1.1")

@@ -13,10 +13,12 @@ from evc.store.partitions import WEEK_S, make_ahead
 from evc.store.retention import KINDS, forget_identities, give_back, remove_old, size
 from evc.store.rollups import roll_up
 from evc.store.tables import (
+    event_notices,
     identities,
     identity_galleries,
     inference_results,
     metadata,
+    node_anomalies,
     node_events,
     node_samples,
     node_samples_5m,
@@ -48,6 +50,10 @@ def _rows(ts: int) -> dict[Table, dict[str, Any]]:
     of_result = {"run_id": 1, "seq": ts, "node_id": 1, "model": "m", "digest": "d", "kind": "k"}
     return {
         node_events: {"ts": ts, "node_id": 1, "kind": "down", "severity": "info", "message": ""},
+        event_notices: {"ts": ts, "node_id": 1, "kind": "down", "claimed_ts": ts},
+        node_anomalies: {
+            "ts": ts, "node_id": 1, "what": "cpu", "end_ts": ts, "value": 1.0, "score": 3.0, "message": "",
+        },
         probe_runs: {"ts": ts, "node_id": 1, "probe": "p", "success": True, "message": ""},
         inference_results: {"ts": ts, **of_result},
         sweeps: {
