@@ -22,11 +22,12 @@ from demo.api import Api
 from demo.nodes import FLEET
 from demo.process import Process, family
 from demo.server import ADDRESS
-from demo.state import PROJECT, State
+from demo.state import State
 from evc.store.database import embedded_url, open_engine
 from evc.store.nodes import node_rows
 from evc.store.samples import sample_rows
 from evc.store.tables import sweeps
+from tests.servers.demo import run_demo
 
 pytestmark = pytest.mark.fleet
 NAMES = [node.name for node in FLEET]
@@ -45,18 +46,7 @@ class Demo:
 
 def _run(state: State, command: str) -> str:
     # no engine, whatever this machine has: that is test_demo_scenario's
-    environment = {**os.environ, "EVC_STATE": str(state.folder), "DOCKER_HOST": f"unix://{state.folder}/no.sock"}
-    ran = subprocess.run(
-        [sys.executable, "-m", "demo", command],
-        cwd=PROJECT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
-    return ran.stdout
+    return run_demo(state, command, DOCKER_HOST=f"unix://{state.folder}/no.sock")
 
 
 def _roots(state: State) -> list[Process]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,8 @@ import docker
 import pytest
 
 from demo.engine import registry_folder
-from demo.state import PROJECT, State
+from demo.state import State
+from tests.servers.demo import run_demo
 from tests.servers.demo_engine import BASE_IMAGE, REGISTRY_IMAGE, load_stand_ins, running_demo_engine
 
 pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("demo_registry")]
@@ -29,18 +28,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, doc
 
 
 def _run(state: State, socket: Path, command: str, **more: str) -> str:
-    environment = {**os.environ, "EVC_STATE": str(state.folder), "DOCKER_HOST": f"unix://{socket}", **more}
-    ran = subprocess.run(
-        [sys.executable, "-m", "demo", command],
-        cwd=PROJECT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
-    return ran.stdout
+    return run_demo(state, command, DOCKER_HOST=f"unix://{socket}", **more)
 
 
 def _pictures(printed: str) -> dict[str, list[str]]:

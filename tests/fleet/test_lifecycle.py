@@ -67,6 +67,9 @@ def write_model(folder: Path, *, version: str = "1.0", script: str = SCRIPT) -> 
 
 @pytest.fixture(scope="module")
 def airflow(edge_fleet: EdgeFleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+    edge_fleet.registry.start()
+    for node in edge_fleet.nodes.values():
+        node.clean()  # what runs there, whoever deployed it, has results too
     folder = tmp_path_factory.mktemp("lifecycle")
     write_model(folder / "models" / "counter")
     environment = fleet_environment(edge_fleet, folder / "models")
