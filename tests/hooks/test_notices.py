@@ -100,7 +100,9 @@ def test_a_letter_tells_what_is_new_once(mailbox: _Mailbox) -> None:
 def test_what_the_server_refuses_is_told_with_the_next(mailbox: _Mailbox) -> None:
     happen("anomaly")
     mailbox.refuses = True
-    with pytest.raises(NoticeFailed, match=r"^connection alerts: the server answered 554$"):
+    with pytest.raises(
+        NoticeFailed, match=r"^connection alerts: the server answered 554; mend it, the next run tells these events$"
+    ):
         tell()
     mailbox.refuses = False
     happen("down")

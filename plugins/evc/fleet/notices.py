@@ -11,7 +11,8 @@ STORM = 5
 """From more events of one kind on they share a line."""
 _NAMED = 10
 _MAX_LINES = 50
-_PLURAL = {"error": "errors", "warning": "warnings", "info": "notes"}
+_WORDS = {"error": "error", "warning": "warning", "info": "note"}
+"""What severities are called, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,16 @@ class Notice:
 def compose(events: Sequence[Event]) -> Notice:
     """Return one message for ``events``, of which there is at least one; the worst come first."""
     counts = Counter(event.severity for event in events)
-    worst = next(severity for severity in _PLURAL if counts[severity])
-    title = ", ".join(_counted(counts[severity], severity) for severity in _PLURAL if counts[severity])
-    lines = [line for severity in _PLURAL for line in _lines([it for it in events if it.severity == severity])]
+    worst = next(severity for severity in _WORDS if counts[severity])
+    title = ", ".join(_counted(counts[severity], severity) for severity in _WORDS if counts[severity])
+    lines = [line for severity in _WORDS for line in _lines([it for it in events if it.severity == severity])]
     if len(lines) > _MAX_LINES:
         lines = [*lines[:_MAX_LINES], f"and {len(lines) - _MAX_LINES} lines more: evc events has all"]
     return Notice(f"Edge Vision Cluster: {title}", "\n".join(lines), worst)
 
 
 def _counted(count: int, severity: str) -> str:
-    return f"{count} {severity if count == 1 and severity != 'info' else 'note' if count == 1 else _PLURAL[severity]}"
+    return f"{count} {_WORDS[severity]}{'s' if count > 1 else ''}"
 
 
 def _lines(events: Sequence[Event]) -> list[str]:

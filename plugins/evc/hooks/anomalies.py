@@ -11,9 +11,7 @@ from evc.fleet.log import Log
 from evc.hooks.metrics import checked_engine
 from evc.store.anomalies import read_watch, record_findings
 from evc.store.database import reporting
-
-SETTLE_S = 60
-"""How long after its end a bucket waits for its last samples."""
+from evc.store.rollups import SETTLE_S
 
 
 class AnomaliesHook:

@@ -59,7 +59,9 @@ class NoticesHook:
         except Exception as error:  # noqa: BLE001  whatever a library raises, its events are told with the next
             with reporting(), engine.begin() as connection:
                 release(connection, events)
-            raise NoticeFailed(f"connection {self.settings.notify_conn_id}: {_said(error)}") from None
+            raise NoticeFailed(
+                f"connection {self.settings.notify_conn_id}: {_said(error)}; mend it, the next run tells these events"
+            ) from None
         with reporting(), engine.begin() as connection:
             confirm(connection, events, now_ts)
         self.log.info("%s", notice.title)

@@ -36,7 +36,7 @@ _COLUMNS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedNodes:
     """Nodes and what is known of them. :param names: in the order of the arrays, as are the ids"""
 
     ids: list[int]
@@ -44,7 +44,7 @@ class Watched:
     watch: Watch
 
 
-def read_watch(connection: Connection, last_ts: int) -> Watched:
+def read_watch(connection: Connection, last_ts: int) -> WatchedNodes:
     """Read what is to be judged.
 
     :param last_ts: begin of the newest bucket
@@ -62,7 +62,7 @@ def read_watch(connection: Connection, last_ts: int) -> Watched:
         _groups([list(row.groups or ()) for row in rows]),
         _open(connection, ids),
     )
-    return Watched(ids, [str(row.name) for row in rows], watch)
+    return WatchedNodes(ids, [str(row.name) for row in rows], watch)
 
 
 class _History:
@@ -127,7 +127,7 @@ def _open(connection: Connection, ids: list[int]) -> NDArray[np.bool_]:
     return is_open
 
 
-def record_findings(connection: Connection, watched: Watched, findings: Iterable[Finding], ts: int) -> int:
+def record_findings(connection: Connection, watched: WatchedNodes, findings: Iterable[Finding], ts: int) -> int:
     """Keep what begins and what ends, and an event for each node; returns how many events are new.
 
     Twice for the same bucket is once: what began is open then, what ended is not.
