@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +17,8 @@ from demo.state import DemoError
 LOG_LINES = 10
 # a machine that is busy with runs that are due answers late; what was asked may be under way, so it is not asked again
 TIMEOUT_S = 120.0
+# over SQLite a statement can meet another's lock that no time-out waits for (both hold what the other wants): asked again
+BUSY_WAITS_S = (0.5, 1.0, 2.0, 4.0)
 _FOLD = "  ::"  # how a log says where the UI may fold it
 # loopback is never reached through a proxy
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -21,6 +26,17 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 class NotFound(DemoError):
     """Airflow does not know what was asked for."""
+
+
+class _Busy(DemoError):
+    """Airflow answered with an error of its own; nothing was changed."""
+
+
+class _Exists(DemoError):
+    """What should be made is there already."""
+
+
+_KINDS = {404: NotFound, 409: _Exists}
 
 
 @dataclass(slots=True)
@@ -38,7 +54,7 @@ class Api:
     def health(self) -> dict[str, Any] | None:
         """Return the state of Airflow's parts; None where no API answers yet."""
         try:
-            health = self._send("GET", "/api/v2/monitor/health", None, token=False)
+            health = self._ask("GET", "/api/v2/monitor/health", None, token=False)
         except DemoError:
             return None
         return health if isinstance(health, dict) else None
@@ -53,8 +69,11 @@ class Api:
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Start a run and return its id. :raises DemoError: Airflow refused ``conf``"""
-        run = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})
-        return str(run["dag_run_id"])
+        run_id = f"manual__{datetime.now(UTC).isoformat()}"  # named here, so that asking again makes no second one
+        run = {"dag_run_id": run_id, "conf": conf, "logical_date": None}
+        with contextlib.suppress(_Exists):
+            self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", run)
+        return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return ``queued``, ``running``, ``success`` or ``failed``."""
@@ -77,11 +96,18 @@ class Api:
         return "\n".join(tails)
 
     def _send(self, method: str, path: str, body: object, token: bool = True) -> Any:
+        for wait_s in BUSY_WAITS_S:
+            with contextlib.suppress(_Busy):
+                return self._ask(method, path, body, token)
+            time.sleep(wait_s)
+        return self._ask(method, path, body, token)
+
+    def _ask(self, method: str, path: str, body: object, token: bool) -> Any:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if token:
             if not self._token:
                 login = {"username": self.user, "password": self.password}
-                self._token = self._send("POST", "/auth/token", login, token=False)["access_token"]
+                self._token = self._ask("POST", "/auth/token", login, token=False)["access_token"]
             headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310 - our own http
@@ -89,7 +115,7 @@ class Api:
             with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            kind = NotFound if error.code == 404 else DemoError
+            kind = _KINDS.get(error.code, _Busy if error.code >= 500 else DemoError)
             raise kind(f"Airflow answered {error.code} to {method} {path}: {_detail(error)}") from None
         except (OSError, ValueError) as error:
             raise DemoError(f"Airflow's API at {self.url}: {error}") from None

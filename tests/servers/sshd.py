@@ -72,7 +72,8 @@ class SshServer:
         """Stop it and every session of it."""
         if self.process is None:
             return
-        for pid in [*_descendants(self.process.pid), self.process.pid]:
+        # from the top: a shell whose command is killed under it goes on to its next one
+        for pid in [self.process.pid, *_descendants(self.process.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
@@ -153,7 +154,7 @@ def _keygen(path: Path, key_type: str = "ed25519") -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Return the children of ``pid`` and theirs, the deepest first."""
+    """Return the children of ``pid`` and theirs, each parent before its children."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -161,6 +162,6 @@ def _descendants(pid: int) -> list[int]:
             children.setdefault(int(parent), []).append(int(stat.parent.name))
 
     def below(of: int) -> list[int]:
-        return [found for child in children.get(of, []) for found in (*below(child), child)]
+        return [found for child in children.get(of, []) for found in (child, *below(child))]
 
     return below(pid)
