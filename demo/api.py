@@ -17,7 +17,7 @@ from demo.state import DemoError
 LOG_LINES = 10
 # a machine that is busy with runs that are due answers late; what was asked may be under way, so it is not asked again
 TIMEOUT_S = 120.0
-# over SQLite a statement can meet another's lock that no time-out waits for (both hold what the other wants): asked again
+# over SQLite a statement can meet a lock that no time-out waits for (each holds what the other wants): asked again
 BUSY_WAITS_S = (0.5, 1.0, 2.0, 4.0)
 _FOLD = "  ::"  # how a log says where the UI may fold it
 # loopback is never reached through a proxy

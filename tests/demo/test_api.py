@@ -35,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps({"access_token": "t", "detail": "Database error"}).encode())
 
-    do_GET = do_POST = do_PATCH = answer
+    do_GET = do_POST = do_PATCH = answer  # noqa: N815  what http.server calls
 
     def log_message(self, *args: object) -> None:
         """Nothing on the console of a test."""
