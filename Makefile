@@ -1,4 +1,4 @@
-.PHONY: help demo demo-stop test lint lock bench environment
+.PHONY: help demo demo-stop up down test lint lock bench environment
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -8,6 +8,12 @@ demo: environment ## Airflow with three nodes of its own on this machine, sample
 
 demo-stop: ## end all that make demo started; the data stay in .evc
 	@[ ! -x .venv/bin/python ] || .venv/bin/python -m demo down
+
+up: ## the production stack in containers: Airflow, PostgreSQL, registry, Grafana; writes .env at first
+	@tools/stack.sh up
+
+down: ## end the stack; its data stay in volumes
+	@tools/stack.sh down
 
 test: environment ## all checks and tests; installs the Debian packages they need
 	@tests/packages.sh

@@ -10,6 +10,7 @@ postgresql          initdb
 busybox-static      busybox
 docker.io           dockerd
 docker-registry     docker-registry
+docker-compose      docker-compose
 openssl             openssl
 mmdebstrap          mmdebstrap
 e2fsprogs           mkfs.ext4

@@ -337,6 +337,24 @@ def _upgrade(arguments: argparse.Namespace) -> None:
         print(f"metrics database: upgraded from {before or 'nothing'} to {after}")
 
 
+def _reader(arguments: argparse.Namespace) -> None:
+    import secrets
+
+    from evc.store.database import reporting
+    from evc.store.readers import let_read
+
+    given = sys.stdin.readline().rstrip("\n") if arguments.password_stdin else None
+    if given == "":
+        raise InputError("reader", "no password came on standard input", "one line with it")
+    password = given or secrets.token_urlsafe(24)
+    with reporting():
+        let_read(open_database(arguments.database), arguments.login, password)
+    if arguments.json:
+        print_json([{"login": arguments.login, **({} if given else {"password": password})}], sys.stdout)
+    else:
+        print(f"{arguments.login} may read the metrics database" if given else password)
+
+
 # -- the private registry ---------------------------------------------------------------------------------------------
 
 
@@ -577,9 +595,23 @@ def _parser() -> argparse.ArgumentParser:
     database = commands.add_parser("db", help="the metrics database").add_subparsers(required=True, metavar="COMMAND")
     upgrade = database.add_parser("upgrade", help="create its tables, or bring them to this version", parents=[shared])
     upgrade.set_defaults(run=_upgrade)
+    _add_reader(database, shared)
     _add_registry(commands, in_json)
     _add_scenario(commands, in_json, shared)
     return parser
+
+
+def _add_reader(database: Any, shared: argparse.ArgumentParser) -> None:
+    does = "make a login of PostgreSQL that may only read, for Grafana"
+    more = " Prints its password. Run again, it gives the login another password."
+    reader = database.add_parser(
+        "reader", help=does, description=f"{does[0].upper()}{does[1:]}.{more}", parents=[shared]
+    )
+    reader.add_argument("login", metavar="LOGIN")
+    reader.add_argument(
+        "--password-stdin", action="store_true", help="take the password from standard input; none is printed"
+    )
+    reader.set_defaults(run=_reader)
 
 
 def _add_registry(commands: Any, in_json: argparse.ArgumentParser) -> None:

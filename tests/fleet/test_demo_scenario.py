@@ -13,7 +13,8 @@ import pytest
 from demo.engine import registry_folder
 from demo.state import State
 from tests.servers.demo import run_demo
-from tests.servers.demo_engine import BASE_IMAGE, REGISTRY_IMAGE, load_stand_ins, running_demo_engine
+from tests.servers.demo_engine import BASE_IMAGE, load_stand_ins, running_demo_engine
+from tests.servers.stack_images import REGISTRY_IMAGE
 
 pytestmark = [pytest.mark.fleet, pytest.mark.xdist_group("demo_registry")]
 

@@ -29,6 +29,11 @@ _TIMEOUT_S = 60
 _started: list[subprocess.Popen[bytes]] = []  # another process may end them: they are waited for by nobody
 
 
+def shared_socket() -> Path:
+    """Return where the engine of :func:`running_engine` listens."""
+    return cache_folder() / "engine" / "docker.sock"
+
+
 @contextmanager
 def running_engine() -> Iterator[docker.DockerClient]:
     """Yield a client of the engine, which runs at least until the block ends.

@@ -59,6 +59,11 @@ class EdgeFleet:
         self._numbers = threading.Lock()
         self.registry: Registry = make_registry(folder / "registry", self.gateway)
 
+    @property
+    def network_name(self) -> str:
+        """The network of nodes and registry; it leads to this machine and no further."""
+        return str(self._network.name)
+
     def connections(self) -> dict[str, dict[str, Any]]:
         """Return the Airflow connections by which EVC knows it, by their ids: logins of nodes, the registry."""
         registry, account = self.registry, self.registry.push.account
