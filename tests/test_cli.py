@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -15,7 +16,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from evc import cli
 from evc.building.source import read_source
@@ -222,6 +223,26 @@ def test_upgrade_makes_the_tables_once(database: str, capsys: pytest.CaptureFixt
     assert _table(capsys, "db", "upgrade", "--database", database) == [f"metrics database: at {HEAD} already"]
     assert _json(capsys, "db", "upgrade", "--database", database) == [{"from": HEAD, "to": HEAD}]
     assert _json(capsys, "nodes", "--database", database) == []
+
+
+def test_a_reader_gets_a_password_once_or_brings_its_own(
+    postgres: PostgresServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database() as name:
+        url = postgres.url(name)
+        assert cli.main(["db", "upgrade", "--database", url]) == 0
+        capsys.readouterr()
+        made = _json(capsys, "db", "reader", "grafana", "--database", url)
+        monkeypatch.setattr("sys.stdin", io.StringIO("its own\n"))
+        own = _table(capsys, "db", "reader", "grafana", "--password-stdin", "--database", url)
+        assert own == ["grafana may read the metrics database"]
+        for password, works in ((made[0]["password"], False), ("its own", True)):
+            as_reader = make_url(url).set(username="grafana", password=password)
+            code = cli.main(["nodes", "--database", as_reader.render_as_string(hide_password=False)])
+            assert (code == 0) is works
+        capsys.readouterr()
+        monkeypatch.setattr("sys.stdin", io.StringIO(""))
+        assert "no password came" in _error(capsys, "db", "reader", "grafana", "--password-stdin", "--database", url)
 
 
 def test_a_database_of_a_newer_version_is_refused(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:

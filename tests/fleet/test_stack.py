@@ -78,7 +78,7 @@ def run(stack: Stack, dag_id: str, **conf: object) -> str:
 
 def _is_healthy(stack: Stack, service: str) -> bool:
     state = stack.container(service).attrs["State"]
-    return state["Status"] == "running" and state["Health"]["Status"] == "healthy"
+    return (state["Status"], state["Health"]["Status"]) == ("running", "healthy")
 
 
 def test_secrets_are_fresh_private_and_kept(stack: Stack, edge_fleet: EdgeFleet) -> None:
