@@ -52,7 +52,6 @@ def stack(edge_fleet: EdgeFleet, tmp_path_factory: pytest.TempPathFactory) -> It
         "EVC_AIRFLOW_PORT": str(free_port()),
         "EVC_REGISTRY_PORT": str(free_port()),
         "EVC_REGISTRY_PULL_PORT": str(free_port()),
-        "EVC_SWEEP_INTERVAL_S": "15",
         "EVC_SWEEP_WINDOW_S": "60",
     }
     with stack_folder(folder, shared_socket(), settings) as stack:

@@ -7,7 +7,11 @@ wanted='collect_telemetry|locate_nodes|reconcile_fleet|collect_results|sync_regi
 tries=0
 until [ "$(airflow dags list --output plain | grep -cwE "^($wanted)")" -eq 6 ]; do
     tries=$((tries + 1))
-    [ $tries -lt 20 ] || { echo 'Airflow does not list the DAGs: look at the log of dag-processor' >&2; exit 1; }
+    if [ $tries -eq 10 ]; then
+        echo 'Airflow does not list the DAGs that have a schedule; what it could not import:' >&2
+        airflow dags list-import-errors --output plain >&2
+        exit 1
+    fi
     sleep 3
 done
 airflow dags unpause --yes --treat-dag-id-as-regex "^($wanted)\$" >/dev/null
