@@ -19,6 +19,9 @@ COPY README.md LICENSE ./
 COPY plugins plugins
 RUN /opt/uv/bin/uv pip install --quiet --no-cache --python /opt/venv --build-constraint requirements.lock \
         --no-deps --editable .
+# a checkout of a careful user may be closed to all others, EVC is one of them
+COPY . .
+RUN chmod -R a+rX .
 
 FROM ${PYTHON_IMAGE}
 # Ansible's way to a node
@@ -30,7 +33,7 @@ RUN groupadd --gid 50000 evc && useradd --uid 50000 --gid evc --create-home --sh
     install -d -o evc -g evc -m 700 /var/lib/evc /var/log/evc /srv/registry
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /opt/evc
-COPY . .
+COPY --from=packages /opt/evc /opt/evc
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/evc/config \
     PYTHONUNBUFFERED=1 \
@@ -40,6 +43,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/evc/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=/var/log/evc \
+    AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY=/var/log/evc/dag_processor \
     AIRFLOW__EVC__STATE_FOLDER=/var/lib/evc \
     AIRFLOW__EVC__REGISTRY_FOLDER=/srv/registry
 USER evc

@@ -88,15 +88,13 @@ def test_secrets_are_fresh_private_and_kept(stack: Stack, edge_fleet: EdgeFleet)
     assert min(map(len, found)) >= 43
     assert len(set(found)) == len(SECRETS)
 
-    running = {container.name: container.id for container in stack.containers()}
+    running = _ids(stack)
     printed = stack.run("up").stdout
     assert file.read_bytes() == before
     assert f"http://127.0.0.1:{said['EVC_AIRFLOW_PORT']}, user admin" in printed
     assert re.search(r"^ssh-ed25519 \S+ evc$", printed, re.MULTILINE)
     assert not [secret for secret in found if secret in printed]
-    now = {container.name: container.id for container in stack.containers()}
-    kept = [name for name in running if not name.endswith("_init_1")]
-    assert {name: now[name] for name in kept} == {name: running[name] for name in kept}
+    assert _ids(stack) == running
 
 
 def test_every_service_is_healthy_restarts_and_is_nobody_special(stack: Stack) -> None:
@@ -111,6 +109,12 @@ def test_every_service_is_healthy_restarts_and_is_nobody_special(stack: Stack) -
         assert "0" not in {uid for uid, _ in processes}, (service, processes)
         shown = " ".join(args for _, args in processes)
         assert not [name for name in SECRETS if said[name] in shown], service
+
+
+def _ids(stack: Stack) -> dict[str, str]:
+    """Return the containers of services, but of the one that makes ready and ends."""
+    ids = {container.labels["com.docker.compose.service"]: str(container.id) for container in stack.containers()}
+    return {service: container_id for service, container_id in ids.items() if service != "init"}
 
 
 def _processes(container: Container) -> list[tuple[str, str]]:

@@ -66,7 +66,8 @@ class Stack:
 
     def container(self, service: str) -> Container:
         """Return the container of a service."""
-        return self.client.containers.get(f"{self.settings()['COMPOSE_PROJECT_NAME']}_{service}_1")
+        found = {container.labels["com.docker.compose.service"]: container for container in self.containers()}
+        return found[service]
 
     def containers(self) -> list[Container]:
         """Return those of all services, ended ones too."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -63,11 +65,20 @@ def test_every_image_is_pinned_and_can_be_another() -> None:
     assert f"ARG PYTHON_IMAGE={_VARIABLE.fullmatch(images[-1])[3]}\n" in (PROJECT / "Dockerfile").read_text()  # type: ignore[index]
 
 
+def test_a_volume_gets_its_owner_from_our_own_image() -> None:
+    """The engine gives an empty volume the owner of the folder that the first image has there, or root's."""
+    ours = {name: service for name, service in SERVICES.items() if "EVC_IMAGE" in service["image"]}
+    mounts = {volume.split(":")[0] for service in ours.values() for volume in service["volumes"]}
+    for name in SERVICES.keys() - ours.keys():
+        for volume in SERVICES[name]["volumes"]:
+            assert volume.split(":")[0] not in mounts or volume.endswith(":nocopy"), name
+
+
 def test_no_secret_has_a_default_and_each_is_made() -> None:
     secret = re.compile(r"PASSWORD|SECRET|KEY")
     used = {name: operator for name, operator, _ in _VARIABLE.findall(TEXT) if secret.search(name)}
     assert set(used.values()) <= {":?", ""}
-    listed = re.search(r"for name in (.+?); do", SCRIPT.replace("\\\n", " "))
+    listed = re.search(r"^secrets='([^']+)'", SCRIPT, re.MULTILINE)
     assert listed
     assert {f"EVC_{name}" for name in listed[1].split()} | {"EVC_FERNET_KEY"} == set(used)
 
@@ -98,6 +109,58 @@ def test_the_docs_name_every_setting() -> None:
     secrets = {"EVC_FERNET_KEY"} | {name for name, operator, _ in _VARIABLE.findall(TEXT) if operator in {":?", ""}}
     settings = {name for name, _, _ in _VARIABLE.findall(TEXT)} - secrets | {"EVC_ADDRESS"}
     assert sorted(name for name in settings if f"`{name}`" not in docs) == []
+
+
+def _refused(tmp_path: Path, env: str) -> tuple[str, Path]:
+    """Return what ``up`` says to a ``.env``; no engine is asked for anything before that."""
+    (tmp_path / "tools").mkdir()
+    shutil.copy(PROJECT / "tools" / "stack.sh", tmp_path / "tools")
+    for folder in ("include", "grafana"):
+        (tmp_path / folder).mkdir()
+    for name in ("docker", "docker-compose"):  # neither a volume nor a container is there
+        fake = tmp_path / "bin" / name
+        fake.parent.mkdir(exist_ok=True)
+        fake.write_text('#!/bin/sh\n[ "$1" != volume ]\n')
+        fake.chmod(0o755)
+    (tmp_path / ".env").write_text(env)
+    done = subprocess.run(
+        [tmp_path / "tools" / "stack.sh", "up"], cwd="/", capture_output=True, text=True, check=False,
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    return done.stderr, tmp_path / ".env"
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ('EVC_ADMIN_PASSWORD=a"b', "stack: EVC_ADMIN_PASSWORD in .env: only letters, digits, _, - and = are allowed\n"),
+        (
+            "EVC_METRICS_PASSWORD=p@ss",
+            "stack: EVC_METRICS_PASSWORD in .env: only letters, digits, _, - and = are allowed\n",
+        ),
+        ("EVC_NODES_LOGIN=a b", "stack: EVC_NODES_LOGIN in .env: only letters, digits, ., _ and - are allowed\n"),
+        (
+            "EVC_ADDRESS=",
+            "stack: EVC_ADDRESS in .env is empty: the name or address by which nodes reach this machine\n",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(tmp_path: Path, env: str, said: str) -> None:
+    error, file = _refused(tmp_path, env)
+    assert error == said
+    # a last line without its end stays a line of its own
+    assert file.read_text().splitlines()[:2] == [env, "COMPOSE_PROJECT_NAME=evc"]
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_closed_checkout_is_said(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        error, _ = _refused(tmp_path, "EVC_ADDRESS=10.0.0.5\n")
+    finally:
+        os.umask(before)
+    assert error == "stack: ./include is closed to the users of the stack: chmod -R o+rX ./include grafana\n"
 
 
 @pytest.mark.parametrize("words", [(), ("start",)])

@@ -11,6 +11,15 @@ printf '%s' "$EVC_GRAFANA_DATABASE_PASSWORD" | evc db reader grafana --password-
 printf '{"admin": "%s"}\n' "$EVC_ADMIN_PASSWORD" >"$state/passwords.new"
 mv "$state/passwords.new" "$state/passwords.json"
 
-evc registry init --name "$EVC_ADDRESS" --port "$EVC_REGISTRY_PORT" --pull-port "$EVC_REGISTRY_PULL_PORT"
+# the first name is the one in the names of images
+set -- --name "$EVC_ADDRESS"
+for name in $(printf '%s' "$EVC_REGISTRY_NAMES" | tr ',' ' '); do set -- "$@" --name "$name"; done
+evc registry init --port "$EVC_REGISTRY_PORT" --pull-port "$EVC_REGISTRY_PULL_PORT" "$@"
 
-[ -e "$state/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C evc -f "$state/id_ed25519"
+key=$state/id_ed25519
+if [ ! -e "$key" ]; then
+    rm -f "$key.new" "$key.new.pub"
+    ssh-keygen -q -t ed25519 -N '' -C evc -f "$key.new"
+    mv "$key.new.pub" "$key.pub"
+    mv "$key.new" "$key"
+fi

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from evc.errors import DatabaseAway, DatabaseError, InputError, SchemaMismatch
 from evc.fleet.connections import read_connection
 from evc.store.faults import UPGRADE, database_name, translate
+from evc.store.readers import renew_readers
 
 CONNECTION = "connection evc_metrics"
 VERSION_TABLE = "evc_schema"  # of its own, so that the tables may share a database with Airflow's
@@ -224,6 +225,8 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
         _refuse_unknown(engine.url, before)
         if before != HEAD:
             _migrate(connection)
+            if not sqlite:
+                renew_readers(connection)
     return before, HEAD
 
 
