@@ -195,16 +195,10 @@ network_samples = Table(
     **_BY_TIME,
 )
 
-PARTITIONED = (node_samples, temperature_samples, storage_samples, network_samples)
-"""Tables that are in partitions on PostgreSQL."""
-REST = "_rest"
-"""Ends the name of the partition that takes what no other takes."""
-for _table in PARTITIONED:
+SAMPLED = (node_samples, temperature_samples, storage_samples, network_samples)
+"""Tables of what sweeps found: a row a node and sweep, or one for each of its parts."""
+for _table in SAMPLED:
     Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts)  # one node over time
-    _rest: Any = DDL(  # type: ignore[no-untyped-call]
-        f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
-    )
-    event.listen(_table, "after_create", _rest.execute_if(dialect="postgresql"))
 
 probe_runs = Table(
     "probe_runs",
@@ -564,7 +558,8 @@ inference_results = Table(
     # no foreign keys: see _sampled_node_id
     Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
     Column("seq", BigInteger, primary_key=True, autoincrement=False),  # number of the line in its run, from 0
-    Column("ts", BigInteger, nullable=False),
+    # Part of the key for the partitions' sake. That a number is given once is seen to by inference_runs.lines.
+    _ts(),
     Column("node_id", Integer, nullable=False),
     Column("model", String(63), nullable=False),
     Column("digest", String(80), nullable=False),
@@ -574,9 +569,19 @@ inference_results = Table(
     Column("value", Float),
     Column("latency_ms", Float),
     Column("payload", JSON),
-    **_KEYED,
+    **_BY_TIME,
 )
 Index("ix_inference_results_ts", inference_results.c.ts)
+
+PARTITIONED = (*SAMPLED, inference_results)
+"""Tables that are in partitions on PostgreSQL."""
+REST = "_rest"
+"""Ends the name of the partition that takes what no other takes."""
+for _table in PARTITIONED:
+    _rest: Any = DDL(  # type: ignore[no-untyped-call]
+        f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
+    )
+    event.listen(_table, "after_create", _rest.execute_if(dialect="postgresql"))
 
 # -- identities --------------------------------------------------------------------------------------------------------
 
