@@ -14,6 +14,7 @@ from evc.fleet.results import Result
 from evc.store.database import HEAD, MIGRATIONS, open_engine, upgrade
 from evc.store.inference import Chunk, open_run, result_origin, store_chunk
 from evc.store.partitions import AHEAD, WEEK_S, drop_before, make_ahead, partitions, rest_of
+from evc.store.result_rollups import roll_up_results
 from evc.store.rollups import roll_up
 from evc.store.tables import PARTITIONED, SAMPLED, inference_results, metadata, node_samples, node_samples_5m
 from evc.store.writer import write
@@ -180,7 +181,7 @@ def test_an_upgraded_database_is_as_a_new_one(postgres_server: Any) -> None:
             found.append([row for row in rows if row[0] in metadata.tables])
             if revision == "0006":
                 assert sum(row[0] == "node_samples_before" for row in rows) == 2
-                assert sum(row[0] == "inference_results_before" for row in rows) == 2
+                assert sum(row[0] == "inference_results_before" for row in rows) == 3
             engine.dispose()
     assert found[0] == found[1]
 
@@ -221,6 +222,7 @@ def test_result_lines_that_are_there_stay_and_the_next_ones_follow(empty_url: st
     with pytest.raises(Stopped), engine.begin() as connection:  # another time makes it no other line
         store_chunk(connection, Chunk(run, [Result(now_ts + 1, "k", "5", None, None, None, None)], "", {}))
     assert [line[1] for line in lines_of(engine)] == list(range(6))
+    assert roll_up_results(engine, now_ts + 7200).rows == 3  # one line is of next month
     with engine.connect() as connection:
         origin = result_origin(connection, 1, 2)
         assert origin

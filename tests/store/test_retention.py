@@ -17,6 +17,7 @@ from evc.store.tables import (
     identities,
     identity_galleries,
     inference_results,
+    inference_results_1h,
     metadata,
     node_anomalies,
     node_events,
@@ -46,7 +47,8 @@ def test_each_table_that_grows_by_itself_has_a_kind() -> None:
 
 
 def _rows(ts: int) -> dict[Table, dict[str, Any]]:
-    of_result = {"run_id": 1, "seq": ts, "node_id": 1, "model": "m", "digest": "d", "kind": "k"}
+    of_run = {"run_id": 1, "node_id": 1, "model": "m", "digest": "d", "kind": "k"}
+    of_result, of_hour = {**of_run, "seq": ts}, {**of_run, "lines": 1, "last_seq": ts, "value_count": 0}
     return {
         node_events: {"ts": ts, "node_id": 1, "kind": "down", "severity": "info", "message": ""},
         event_notices: {"ts": ts, "node_id": 1, "kind": "down", "claimed_ts": ts},
@@ -55,6 +57,7 @@ def _rows(ts: int) -> dict[Table, dict[str, Any]]:
         },
         probe_runs: {"ts": ts, "node_id": 1, "probe": "p", "success": True, "message": ""},
         inference_results: {"ts": ts, **of_result},
+        inference_results_1h: {"ts": ts, **of_hour},
         sweeps: {
             "run_id": "r", "shard": 0, "ts": ts, "duration_s": 1, "nodes_up": 1, "nodes_down": 0, "rows_written": 1,
             "missed_ticks": 0,

@@ -572,6 +572,8 @@ inference_results = Table(
     **_BY_TIME,
 )
 Index("ix_inference_results_ts", inference_results.c.ts)
+_FAILED = text("kind IN ('error', 'malformed')")  # few: a chart of them reads nothing else
+Index("ix_inference_results_failed", inference_results.c.ts, sqlite_where=_FAILED, postgresql_where=_FAILED)
 
 PARTITIONED = (*SAMPLED, inference_results)
 """Tables that are in partitions on PostgreSQL."""
@@ -582,6 +584,36 @@ for _table in PARTITIONED:
         f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
     )
     event.listen(_table, "after_create", _rest.execute_if(dialect="postgresql"))
+
+_RENARD = (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)  # R10 of ISO 3: each a quarter more than the one before
+LATENCIES_MS = (*(round(step * 10**decade, 2) for decade in range(4) for step in _RENARD), 10_000)
+"""Upper bounds of the classes in which latencies are counted; one more class takes those above."""
+
+
+def latency_columns() -> tuple[str, ...]:
+    """Return the names of the columns that count latencies, the lowest class first."""
+    return (*(f"latency_to_{bound:g}_ms".replace(".", "_") for bound in LATENCIES_MS), "latency_above_ms")
+
+
+inference_results_1h = Table(
+    "inference_results_1h",
+    metadata,
+    _ts(),  # begin of the hour
+    Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
+    Column("kind", String(63), primary_key=True),
+    Column("node_id", Integer, nullable=False),
+    Column("model", String(63), nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),  # of the last of them
+    Column("value_count", Integer, nullable=False),  # lines that have a value
+    Column("value_sum", Float),
+    Column("value_min", Float),
+    Column("value_max", Float),
+    # Percentiles of several nodes can't be had from each one's, those of counts can. NULL: none
+    *(Column(name, Integer) for name in latency_columns()),
+    **_KEYED,
+)
 
 # -- identities --------------------------------------------------------------------------------------------------------
 
