@@ -64,11 +64,11 @@ def test_an_hour_has_a_row_for_each_kind(engine: Engine) -> None:
     none = dict.fromkeys(latency_columns())
     assert dict(of_kind) == {
         **of_run, **none, "kind": "k", "lines": 3, "last_seq": 2, "value_count": 2, "value_sum": -2.0,
-        "value_min": -3.0, "value_max": 1.0,
+        "value_min": -3.0, "value_max": 1.0, "latency_count": 0,
     }  # fmt: skip
     assert dict(frame) == {
         **of_run, **none, "kind": "frame", "lines": 1, "last_seq": 3, "value_count": 0, "value_sum": None,
-        "value_min": None, "value_max": None, "latency_to_12_5_ms": 1,
+        "value_min": None, "value_max": None, "latency_count": 1, "latency_to_12_5_ms": 1,
     }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def test_each_table_that_grows_by_itself_has_a_kind() -> None:
 
 def _rows(ts: int) -> dict[Table, dict[str, Any]]:
     of_run = {"run_id": 1, "node_id": 1, "model": "m", "digest": "d", "kind": "k"}
-    of_result, of_hour = {**of_run, "seq": ts}, {**of_run, "lines": 1, "last_seq": ts, "value_count": 0}
+    of_result, of_hour = {**of_run, "seq": ts}, {**of_run, "lines": 1, "last_seq": ts, "value_count": 0, "latency_count": 0}
     return {
         node_events: {"ts": ts, "node_id": 1, "kind": "down", "severity": "info", "message": ""},
         event_notices: {"ts": ts, "node_id": 1, "kind": "down", "claimed_ts": ts},

@@ -119,6 +119,7 @@ def _rows() -> Select[Any]:
         "value_sum": func.sum(line.value).filter(has_value),
         "value_min": func.min(line.value),
         "value_max": func.max(line.value),
+        "latency_count": func.count(line.latency_ms),
         **{
             name: func.nullif(func.count().filter(within), 0)
             for name, within in zip(latency_columns(), _classes(), strict=True)

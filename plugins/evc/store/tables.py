@@ -610,6 +610,7 @@ inference_results_1h = Table(
     Column("value_sum", Float),
     Column("value_min", Float),
     Column("value_max", Float),
+    Column("latency_count", Integer, nullable=False),  # lines that have a latency
     # Percentiles of several nodes can't be had from each one's, those of counts can. NULL: none
     *(Column(name, Integer) for name in latency_columns()),
     **_KEYED,

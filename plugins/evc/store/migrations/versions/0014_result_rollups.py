@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("value_sum", sa.Float(), nullable=True),
         sa.Column("value_min", sa.Float(), nullable=True),
         sa.Column("value_max", sa.Float(), nullable=True),
+        sa.Column("latency_count", sa.Integer(), nullable=False),
         *(sa.Column(f"latency_to_{bound}_ms", sa.Integer(), nullable=True) for bound in _LATENCIES),
         sa.Column("latency_above_ms", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("ts", "run_id", "kind", name="pk_inference_results_1h"),
