@@ -1,7 +1,7 @@
 """A month of result lines in PostgreSQL, made by the database itself: half of the nodes look at plants, half at people.
 
-A line about every 50 s and node: a picture of plants has ten lines, a frame with people three. What is in them is drawn,
-how many there are and how large they are is as the two models that are shipped print them.
+A line about every 50 s and node: a picture of plants has ten lines, a frame with people three. What is in them is
+drawn; how many there are and how large they are is as the two models that are shipped print them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def fill(engine: Engine, scale: Scale, end_ts: int) -> None:
                 connection.execute(text(statement), given)
     with engine.begin() as connection:
         connection.execute(text(_IDENTITIES))
-        connection.execute(text("UPDATE inference_runs r SET lines = (SELECT max(seq) + 1 FROM inference_results i WHERE i.run_id = r.id)"))
+        connection.execute(text(_COUNTS))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM (ANALYZE)"))
 
@@ -112,6 +112,7 @@ _IDENTITIES = """
     SELECT 'reid', identity_id, 'stripes-1', min(ts), max(end_ts), count(*), count(DISTINCT node_id), sum(sightings), ''
     FROM identity_visits GROUP BY identity_id
 """
+_COUNTS = "UPDATE inference_runs r SET lines = (SELECT max(seq) + 1 FROM inference_results i WHERE i.run_id = r.id)"
 _ROLLUPS = tuple(
     f"""
     INSERT INTO node_samples_{name} (ts, node_id, samples, up_ratio, temperature_celsius_max, throttled_ratio)

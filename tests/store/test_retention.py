@@ -18,6 +18,7 @@ from evc.store.tables import (
     identity_galleries,
     inference_results,
     inference_results_1h,
+    inference_runs_1h,
     metadata,
     node_anomalies,
     node_events,
@@ -47,8 +48,9 @@ def test_each_table_that_grows_by_itself_has_a_kind() -> None:
 
 
 def _rows(ts: int) -> dict[Table, dict[str, Any]]:
-    of_run = {"run_id": 1, "node_id": 1, "model": "m", "digest": "d", "kind": "k"}
-    of_result, of_hour = {**of_run, "seq": ts}, {**of_run, "lines": 1, "last_seq": ts, "value_count": 0, "latency_count": 0}
+    of_run = {"run_id": 1, "node_id": 1, "model": "m", "digest": "d"}
+    of_result = {**of_run, "seq": ts, "kind": "k"}
+    of_hour = {"run_id": 1, "node_id": 1, "model": "m", "kind": "k", "lines": 1, "last_seq": ts, "value_count": 0}
     return {
         node_events: {"ts": ts, "node_id": 1, "kind": "down", "severity": "info", "message": ""},
         event_notices: {"ts": ts, "node_id": 1, "kind": "down", "claimed_ts": ts},
@@ -58,6 +60,7 @@ def _rows(ts: int) -> dict[Table, dict[str, Any]]:
         probe_runs: {"ts": ts, "node_id": 1, "probe": "p", "success": True, "message": ""},
         inference_results: {"ts": ts, **of_result},
         inference_results_1h: {"ts": ts, **of_hour},
+        inference_runs_1h: {"ts": ts, **of_run, "lines": 1, "errors": 0, "frames": 0},
         sweeps: {
             "run_id": "r", "shard": 0, "ts": ts, "duration_s": 1, "nodes_up": 1, "nodes_down": 0, "rows_written": 1,
             "missed_ticks": 0,

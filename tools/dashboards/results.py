@@ -14,7 +14,11 @@ from evc.store.tables import LATENCIES_MS, latency_columns
 from tools.dashboards import series
 from tools.dashboards.dialects import Dialect
 
-LINES, HOURS = "inference_results", "inference_results_1h"
+LINES = "inference_results"
+RUNS_1H = "inference_runs_1h"
+"""By hour and run: lines, errors, frames, their latencies."""
+KINDS_1H = "inference_results_1h"
+"""By hour, run and kind: lines and their values."""
 HOUR_S = 3600
 LONG_S = 2 * 86_400
 POINTS = 300

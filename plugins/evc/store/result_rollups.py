@@ -1,4 +1,4 @@
-"""Rollup of ``inference_results`` over an hour: of each run and kind how many lines, their values, their latencies.
+"""Rollups of ``inference_results`` over an hour: of each run its lines, frames and latencies, of each kind its values.
 
 As with the rollups of samples, who adds or drops lines notes their hours in the same transaction, and a step makes one
 hour anew from all its lines and deletes just the notes that it has read. Latencies are counted in classes of which each
@@ -17,17 +17,28 @@ from sqlalchemy import (
     Connection,
     Engine,
     Select,
+    Table,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
     literal,
+    or_,
     select,
 )
 
+from evc.fleet.results import ERROR, FRAME, MALFORMED
 from evc.store.rollups import SETTLE_S, Rolled, Step, lock_mark
-from evc.store.tables import LATENCIES_MS, inference_results, inference_results_1h, latency_columns, rollup_notes
+from evc.store.tables import (
+    LATENCIES_MS,
+    inference_results,
+    inference_results_1h,
+    inference_runs_1h,
+    latency_columns,
+    rollup_notes,
+)
 
 HOUR_S = 3600
 NAME = inference_results_1h.name
@@ -100,16 +111,25 @@ def first_hour(connection: Connection, before_ts: int | None = None) -> int | No
 
 def _make(connection: Connection, hour: int) -> int:
     """Make an hour anew; returns how many rows it has."""
-    connection.execute(delete(inference_results_1h).where(inference_results_1h.c.ts == hour))
-    made = insert(inference_results_1h).from_select(inference_results_1h.columns.keys(), _rows())
+    return sum(_replace(connection, table, rows, hour) for table, rows in _ROWS.items())
+
+
+def _replace(connection: Connection, table: Table, rows: Callable[[], Select[Any]], hour: int) -> int:
+    connection.execute(delete(table).where(table.c.ts == hour))
+    made = insert(table).from_select(table.columns.keys(), rows())
     given = {"begin_ts": hour, "end_ts": hour + HOUR_S}
     return connection.execute(made, given, execution_options={"preserve_rowcount": True}).rowcount
 
 
-def _rows() -> Select[Any]:
+def _lines_of_hour() -> ColumnElement[bool]:
+    line = inference_results.c
+    return and_(line.ts >= bindparam("begin_ts"), line.ts < bindparam("end_ts"))
+
+
+def _by_kind() -> Select[Any]:
     line = inference_results.c
     has_value = and_(line.value >= -_SUMMED_TO, line.value <= _SUMMED_TO)
-    of_run = {name: line[name] for name in ("run_id", "kind", "node_id", "model", "digest")}
+    of_run = {name: line[name] for name in ("run_id", "kind", "node_id", "model")}
     values: dict[str, Any] = {
         "ts": bindparam("begin_ts"),
         **of_run,
@@ -119,20 +139,43 @@ def _rows() -> Select[Any]:
         "value_sum": func.sum(line.value).filter(has_value),
         "value_min": func.min(line.value),
         "value_max": func.max(line.value),
-        "latency_count": func.count(line.latency_ms),
-        **{
-            name: func.nullif(func.count().filter(within), 0)
-            for name, within in zip(latency_columns(), _classes(), strict=True)
-        },
     }
     columns = [values[column.name].label(column.name) for column in inference_results_1h.columns]
-    wanted = line.ts >= bindparam("begin_ts"), line.ts < bindparam("end_ts")
-    return select(*columns).where(*wanted).group_by(*of_run.values())
+    return select(*columns).where(_lines_of_hour()).group_by(*of_run.values())
 
 
-def _classes() -> list[ColumnElement[bool]]:
+def _by_run() -> Select[Any]:
+    line = _with_frames().subquery().c
+    of_run = {name: line[name] for name in ("run_id", "node_id", "model", "digest")}
+    classes = zip(latency_columns(), _classes(line.frame_ms), strict=True)
+    values: dict[str, Any] = {
+        "ts": bindparam("begin_ts"),
+        **of_run,
+        "lines": func.count(),
+        "errors": func.count().filter(line.kind.in_((ERROR, MALFORMED))),
+        "frames": func.count(line.frame),
+        **{name: func.nullif(func.count().filter(within), 0) for name, within in classes},
+    }
+    columns = [values[column.name].label(column.name) for column in inference_runs_1h.columns]
+    return select(*columns).group_by(*of_run.values())
+
+
+def _with_frames() -> Select[Any]:
+    """Return the lines of the hour; ``frame`` is 1 and ``frame_ms`` its latency where a line stands for a frame."""
+    line = inference_results.c
+    telling = select(line.run_id).where(_lines_of_hour(), line.kind == FRAME).distinct().subquery()
+    is_frame = or_(line.kind == FRAME, and_(line.latency_ms.is_not(None), telling.c.run_id.is_(None)))
+    frame, frame_ms = case((is_frame, 1)).label("frame"), case((is_frame, line.latency_ms)).label("frame_ms")
+    columns = (line.run_id, line.node_id, line.model, line.digest, line.kind)
+    # joined: PostgreSQL would ask a subquery anew for each class
+    both = inference_results.outerjoin(telling, telling.c.run_id == line.run_id)
+    return select(*columns, frame, frame_ms).select_from(both).where(_lines_of_hour())
+
+
+def _classes(latency_ms: ColumnElement[float]) -> list[ColumnElement[bool]]:
     """Return by class of latencies the condition that a line is in it."""
-    latency_ms = inference_results.c.latency_ms
-    first, above = latency_ms <= LATENCIES_MS[0], latency_ms > LATENCIES_MS[-1]
     between = (and_(latency_ms > low, latency_ms <= high) for low, high in pairwise(LATENCIES_MS))
-    return [first, *between, above]
+    return [latency_ms <= LATENCIES_MS[0], *between, latency_ms > LATENCIES_MS[-1]]
+
+
+_ROWS: dict[Table, Callable[[], Select[Any]]] = {inference_runs_1h: _by_run, inference_results_1h: _by_kind}

@@ -595,26 +595,42 @@ def latency_columns() -> tuple[str, ...]:
     return (*(f"latency_to_{bound:g}_ms".replace(".", "_") for bound in LATENCIES_MS), "latency_above_ms")
 
 
+def _of_run() -> tuple[Column[Any], ...]:
+    return (
+        _ts(),  # begin of the hour
+        Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
+        Column("node_id", Integer, nullable=False),
+        Column("model", String(63), nullable=False),
+    )
+
+
+inference_runs_1h = Table(
+    "inference_runs_1h",
+    metadata,
+    *_of_run(),
+    Column("digest", String(80), nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),  # lines of kind error or malformed
+    Column("frames", Integer, nullable=False),  # lines of kind frame; where there are none, those that have a latency
+    # Latencies of the frames; NULL: none. Percentiles of several nodes can be had from counts, not from each one's.
+    *(Column(name, Integer) for name in latency_columns()),
+    **_KEYED,
+)
+
 inference_results_1h = Table(
     "inference_results_1h",
     metadata,
-    _ts(),  # begin of the hour
-    Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
+    *_of_run(),
     Column("kind", String(63), primary_key=True),
-    Column("node_id", Integer, nullable=False),
-    Column("model", String(63), nullable=False),
-    Column("digest", String(80), nullable=False),
     Column("lines", Integer, nullable=False),
     Column("last_seq", BigInteger, nullable=False),  # of the last of them
     Column("value_count", Integer, nullable=False),  # lines that have a value
     Column("value_sum", Float),
     Column("value_min", Float),
     Column("value_max", Float),
-    Column("latency_count", Integer, nullable=False),  # lines that have a latency
-    # Percentiles of several nodes can't be had from each one's, those of counts can. NULL: none
-    *(Column(name, Integer) for name in latency_columns()),
     **_KEYED,
 )
+Index("ix_inference_results_1h_kind_ts", inference_results_1h.c.kind, inference_results_1h.c.ts)
 
 # -- identities --------------------------------------------------------------------------------------------------------
 

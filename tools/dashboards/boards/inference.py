@@ -17,7 +17,7 @@ from tools.dashboards.board import (
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import ANY, RED, TEMPERATURE, Built, Steps, column, lines, node_link, number, rows, shares
-from tools.dashboards.results import HOUR_S, HOURS, LINES, POINTS, by_range, by_step, is_long, percentiles
+from tools.dashboards.results import HOUR_S, LINES, POINTS, RUNS_1H, by_range, by_step, is_long, percentiles
 from tools.dashboards.selection import chosen, chosen_nodes
 
 ERRORS = "('error', 'malformed')"
@@ -58,36 +58,39 @@ def _wanted(dialect: Dialect, row: str) -> str:
     )
 
 
-def _told(dialect: Dialect, table: str, columns: str, which: str) -> str:
-    """Return rows of what is chosen, in the range. :param table: of lines or of hours"""
+def _told(dialect: Dialect, table: str, columns: str, which: str = "") -> str:
+    """Return rows of what is chosen, in the range. :param table: of lines, or of hours and runs"""
     return (
-        f"SELECT i.ts, i.kind, i.model, i.digest, i.node_id, i.model || ' on ' || m.name AS who, m.name AS node,\n  {columns}\n"
+        f"SELECT i.ts, i.model, i.digest, i.node_id, i.model || ' on ' || m.name AS who, m.name AS node,\n  {columns}\n"
         f"FROM {table} i JOIN nodes m ON m.id = i.node_id\n"
-        f"WHERE {dialect.within('i.ts')} AND {_wanted(dialect, 'i')} AND {which}"
+        f"WHERE {dialect.within('i.ts')} AND {_wanted(dialect, 'i')}" + (f" AND {which}" if which else "")
     )
 
 
-def _frames(dialect: Dialect, table: str) -> str:
-    """Return the condition that a row stands for frames: its kind says so, or none of its run does and it has a latency."""
-    has_latency = {LINES: "i.latency_ms IS NOT NULL", HOURS: "i.latency_count > 0"}[table]
+def _frames(dialect: Dialect) -> str:
+    """Return the condition that a line stands for a frame: its kind says so, or none of its run does and it has a latency."""
     # DISTINCT: every line of a month is more than PostgreSQL keeps in a hash, and without one it compares each with each
-    telling = f"SELECT DISTINCT f.run_id FROM {table} f WHERE f.kind = 'frame' AND {dialect.within('f.ts')}"
-    return f"(i.kind = 'frame' OR ({has_latency} AND i.run_id NOT IN ({telling})))"
+    telling = f"SELECT DISTINCT f.run_id FROM {LINES} f WHERE f.kind = 'frame' AND {dialect.within('f.ts')}"
+    return f"(i.kind = 'frame' OR (i.latency_ms IS NOT NULL AND i.run_id NOT IN ({telling})))"
+
+
+def _counted(dialect: Dialect) -> tuple[str, str]:
+    """Return how many lines and errors there were, of lines and of hours."""
+    of_lines = f"1 AS lines, CASE WHEN i.kind IN {ERRORS} THEN 1 ELSE 0 END AS errors"
+    return _told(dialect, LINES, of_lines), _told(dialect, RUNS_1H, "i.lines, i.errors")
 
 
 def _numbers(dialect: Dialect) -> Built:
     seconds = f"nullif({dialect.to_s} - {dialect.from_s}, 0)"
-    source = by_range(
-        dialect,
-        _told(dialect, LINES, "1 AS lines", "i.kind IS NOT NULL"),
-        _told(dialect, HOURS, "i.lines", "i.kind IS NOT NULL"),
+    summed = (
+        "SELECT node_id, model, sum(lines) AS lines, sum(errors) AS errors\n"
+        f"FROM (\n{by_range(dialect, *_counted(dialect))}\n) AS told GROUP BY node_id, model"
     )
     sql = (
         "SELECT count(DISTINCT node_id) AS \"Nodes\", count(DISTINCT model) AS \"Models\",\n"
         '  CAST(coalesce(sum(lines), 0) AS bigint) AS "Result lines",\n'
         f'  1.0 * coalesce(sum(lines), 0) / {seconds} AS "Lines a second",\n'
-        f'  CAST(coalesce(sum(lines) FILTER (WHERE kind IN {ERRORS}), 0) AS bigint) AS "Errors"\n'
-        f"FROM (\n{source}\n) AS r"
+        f'  CAST(coalesce(sum(errors), 0) AS bigint) AS "Errors"\nFROM (\n{summed}\n) AS r'
     )  # fmt: skip
     text = "What came in over the range; from two days on by whole hours that are over"
     panel = number(dialect, "At a glance", text, sql, "short").span(24)
@@ -95,12 +98,8 @@ def _numbers(dialect: Dialect) -> Built:
 
 
 def _throughput(dialect: Dialect) -> Built:
-    counted = "CASE WHEN i.kind = 'frame' THEN i.lines ELSE i.latency_count END AS frames"
-    source = by_step(
-        dialect,
-        _told(dialect, LINES, "1 AS frames", _frames(dialect, LINES)),
-        _told(dialect, HOURS, counted, _frames(dialect, HOURS)),
-    )
+    of_lines = _told(dialect, LINES, "1 AS frames", _frames(dialect))
+    source = by_step(dialect, of_lines, _told(dialect, RUNS_1H, "i.frames", "i.frames > 0"))
     sql = series.long(dialect, source, "who", f"1.0 * sum(frames) / {series.step_s(dialect)}")
     text = "Frames a second. Of a model that prints no line of kind frame, lines with a latency are counted"
     return lines(dialect, "Throughput", text, sql, "cps", label="who").min(0).max_data_points(POINTS)
@@ -110,11 +109,11 @@ _COUNTED = ", ".join(f"i.{name}" for name in latency_columns())
 
 
 def _latencies(dialect: Dialect) -> str:
-    return _told(dialect, LINES, "i.latency_ms", f"i.latency_ms IS NOT NULL AND {_frames(dialect, LINES)}")
+    return _told(dialect, LINES, "i.latency_ms", f"i.latency_ms IS NOT NULL AND {_frames(dialect)}")
 
 
 def _latencies_by_hour(dialect: Dialect) -> str:
-    return _told(dialect, HOURS, _COUNTED, f"i.latency_count > 0 AND {_frames(dialect, HOURS)}")
+    return _told(dialect, RUNS_1H, _COUNTED, "i.frames > 0")
 
 
 _OF_HOURS = {"median_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
@@ -141,12 +140,7 @@ def _latency(dialect: Dialect) -> Built:
 
 
 def _errors(dialect: Dialect) -> Built:
-    source = by_step(
-        dialect,
-        _told(dialect, LINES, "1 AS lines", "i.kind IS NOT NULL"),
-        _told(dialect, HOURS, "i.lines", "i.kind IS NOT NULL"),
-    )
-    sql = series.long(dialect, source, "who", f"1.0 * sum(CASE WHEN kind IN {ERRORS} THEN lines ELSE 0 END)")
+    sql = series.long(dialect, by_step(dialect, *_counted(dialect)), "who", "1.0 * sum(errors)")
     text = "Lines of kind error, and lines that could not be read, in each step"
     return lines(dialect, "Errors", text, sql, "none", label="who").min(0).max_data_points(POINTS)
 
@@ -181,15 +175,9 @@ def _by_node(dialect: Dialect) -> Built:
     values = ", ".join(f"{dialect.percentile(share, 'latency_ms')} AS {name}" for name, share in _OF_HOURS.items())
     of_lines = f"SELECT model, node, digest, {values} FROM (\n{ranked}\n) AS l GROUP BY model, node, digest"
     of_hours = percentiles(f"{_latencies_by_hour(dialect)}\nAND {is_long(dialect)}", groups, _OF_HOURS)
-    source = by_range(
-        dialect,
-        _told(dialect, LINES, "1 AS lines", "i.kind IS NOT NULL"),
-        _told(dialect, HOURS, "i.lines", "i.kind IS NOT NULL"),
-    )
     counted = (
-        "SELECT model, node, digest, CAST(sum(lines) AS bigint) AS lines,\n"
-        f"  sum(CASE WHEN kind IN {ERRORS} THEN lines ELSE 0 END) AS errors\n"
-        f"FROM (\n{source}\n) AS told GROUP BY model, node, digest"
+        "SELECT model, node, digest, CAST(sum(lines) AS bigint) AS lines, sum(errors) AS errors\n"
+        f"FROM (\n{by_range(dialect, *_counted(dialect))}\n) AS told GROUP BY model, node, digest"
     )
     columns = ", ".join(f'p.{of_hour} AS "{name}"' for name, of_hour in zip(SHARES, _OF_HOURS, strict=True))
     sql = (

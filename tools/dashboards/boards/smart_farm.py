@@ -10,7 +10,7 @@ from tools.dashboards.board import annotation, group_variable, interval_variable
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import ORANGE, RED, Built, Steps, column, lines, node_link, node_map, rows, shares
-from tools.dashboards.results import HOUR_S, HOURS, LINES, POINTS, by_range, by_step, is_long
+from tools.dashboards.results import HOUR_S, KINDS_1H, LINES, POINTS, by_range, by_step, is_long
 from tools.dashboards.selection import chosen, chosen_nodes
 
 INDICES = {
@@ -71,7 +71,7 @@ def _totals(dialect: Dialect, kinds: str) -> str:
     """Return what the values of some kinds come to and how many there are, of lines or of hours."""
     of_lines = "i.value AS total, CASE WHEN i.value IS NOT NULL THEN 1 ELSE 0 END AS counted"
     of_hours = "i.value_sum AS total, i.value_count AS counted"
-    return by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, HOURS, of_hours, kinds))
+    return by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, KINDS_1H, of_hours, kinds))
 
 
 _MEAN = "1.0 * sum(total) / nullif(sum(counted), 0)"
@@ -85,7 +85,7 @@ def _newest_lines(dialect: Dialect, kinds: str) -> str:
     """Return lines of which the newest of each node and kind is one: all, or the last ones that the hours name."""
     lines_ = _lines_of(dialect, kinds)
     named = (
-        f"SELECT i.run_id, i.kind, max(i.last_seq) AS last_seq FROM {HOURS} i\n"
+        f"SELECT i.run_id, i.kind, max(i.last_seq) AS last_seq FROM {KINDS_1H} i\n"
         f"WHERE {_wanted(dialect, kinds)} AND {is_long(dialect)}\nGROUP BY i.run_id, i.kind"
     )
     not_counted_yet = f"{lines_}\nAND {is_long(dialect)} AND i.ts >= {dialect.to_s} - {2 * HOUR_S}"
@@ -166,7 +166,7 @@ def _discoloured(dialect: Dialect) -> Built:
         "  i.value_sum AS total, i.value_count AS counted, i.value_min AS least"
     )
     kinds = "'health'"
-    source = by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, HOURS, of_hours, f"{kinds}"))
+    source = by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, KINDS_1H, of_hours, f"{kinds}"))
     values = {
         "Yellow": "avg(yellow)", "Brown": "avg(brown)", "Together": f"1 - {_MEAN}",
         "Together, worst picture": "1 - min(least)",

@@ -1,6 +1,8 @@
-"""Rollup of result lines over an hour; of what is there the next rounds of maintain_metrics make it."""
+"""Rollups of result lines over an hour; of what is there the next rounds of maintain_metrics make them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,27 +19,33 @@ _LATENCIES = (
 
 
 def upgrade() -> None:
-    """Create the table and the index of errors, and note the hours that have lines."""
+    """Create the tables and the index of errors, and note the hours that have lines."""
+    op.create_table(
+        "inference_runs_1h",
+        *_of_run(),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("lines", sa.Integer(), nullable=False),
+        sa.Column("errors", sa.Integer(), nullable=False),
+        sa.Column("frames", sa.Integer(), nullable=False),
+        *(sa.Column(f"latency_to_{bound}_ms", sa.Integer(), nullable=True) for bound in _LATENCIES),
+        sa.Column("latency_above_ms", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("ts", "run_id", name="pk_inference_runs_1h"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "inference_results_1h",
-        sa.Column("ts", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
+        *_of_run(),
         sa.Column("kind", sa.String(length=63), nullable=False),
-        sa.Column("node_id", sa.Integer(), nullable=False),
-        sa.Column("model", sa.String(length=63), nullable=False),
-        sa.Column("digest", sa.String(length=80), nullable=False),
         sa.Column("lines", sa.Integer(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.Column("value_count", sa.Integer(), nullable=False),
         sa.Column("value_sum", sa.Float(), nullable=True),
         sa.Column("value_min", sa.Float(), nullable=True),
         sa.Column("value_max", sa.Float(), nullable=True),
-        sa.Column("latency_count", sa.Integer(), nullable=False),
-        *(sa.Column(f"latency_to_{bound}_ms", sa.Integer(), nullable=True) for bound in _LATENCIES),
-        sa.Column("latency_above_ms", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("ts", "run_id", "kind", name="pk_inference_results_1h"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_inference_results_1h_kind_ts", "inference_results_1h", ["kind", "ts"], unique=False)
     failed = sa.text("kind IN ('error', 'malformed')")
     op.create_index(
         "ix_inference_results_failed", "inference_results", ["ts"], sqlite_where=failed, postgresql_where=failed
@@ -45,4 +53,13 @@ def upgrade() -> None:
     op.execute(
         "INSERT INTO rollup_notes (rollup, ts)"
         " SELECT DISTINCT 'inference_results_1h', ts - ts % 3600 FROM inference_results"
+    )
+
+
+def _of_run() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("ts", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("node_id", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
     )
