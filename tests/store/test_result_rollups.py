@@ -33,10 +33,10 @@ def line(ts: int, kind: str = "k", value: float | None = None, latency_ms: float
     return Result(ts, kind, None, None, value, latency_ms, None)
 
 
-def opened(engine: Engine, **given: Any) -> Run:
+def opened(engine: Engine) -> Run:
     store_with_nodes(engine, 1)
     with engine.begin() as connection:
-        return open_run(connection, {**GIVEN, **given})
+        return open_run(connection, GIVEN)
 
 
 def append(engine: Engine, run: Run, *results: Result) -> Run:
@@ -85,7 +85,9 @@ def test_an_hour_has_a_row_for_each_run(engine: Engine) -> None:
 
 def test_of_a_run_that_names_no_frame_lines_with_a_latency_count(engine: Engine) -> None:
     append(engine, opened(engine), line(HOUR, "class", latency_ms=3.0), line(HOUR, "class"))
-    append(engine, opened(engine, run_id="other"), line(HOUR, "frame", latency_ms=3.0))
+    with engine.begin() as connection:
+        other = open_run(connection, {**GIVEN, "run_id": "other"})
+    append(engine, other, line(HOUR, "frame", latency_ms=3.0))
     roll_up_results(engine, HOUR + 2 * HOUR_S)
     assert [(row["lines"], row["frames"], row["latency_to_3_15_ms"]) for row in made(engine, inference_runs_1h)] == [
         (2, 1, 1), (1, 1, 1),

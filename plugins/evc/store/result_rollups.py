@@ -3,7 +3,7 @@
 As with the rollups of samples, who adds or drops lines notes their hours in the same transaction, and a step makes one
 hour anew from all its lines and deletes just the notes that it has read. Latencies are counted in classes of which each
 reaches a quarter farther than the one before: from counts, unlike from percentiles, those of any choice of nodes and of
-any longer time can be had, within a tenth.
+any longer time can be had, off by no more than a class reaches.
 """
 
 from __future__ import annotations

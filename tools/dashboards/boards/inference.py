@@ -134,7 +134,7 @@ def _latency(dialect: Dialect) -> Built:
     }
     text = (
         "Latency of a frame, of all that is chosen: half of the frames were quicker, 95 % were, 99 % were. "
-        "In steps of an hour or more from counts in classes: within a tenth or so"
+        "In steps of an hour or more from counts in classes: off by a quarter at most"
     )
     return lines(dialect, "Latency", text, series.wide(dialect, ranked, values), "ms").min(0).max_data_points(POINTS)
 
