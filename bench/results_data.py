@@ -46,6 +46,7 @@ def fill(engine: Engine, scale: Scale, end_ts: int) -> None:
     with engine.begin() as connection:
         connection.execute(text(_IDENTITIES))
         connection.execute(text(_COUNTS))
+        connection.execute(text(_NOTES))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM (ANALYZE)"))
 
@@ -113,6 +114,10 @@ _IDENTITIES = """
     FROM identity_visits GROUP BY identity_id
 """
 _COUNTS = "UPDATE inference_runs r SET lines = (SELECT max(seq) + 1 FROM inference_results i WHERE i.run_id = r.id)"
+_NOTES = """
+    INSERT INTO rollup_notes (rollup, ts)
+    SELECT DISTINCT 'inference_results_1h', ts - ts % 3600 FROM inference_results
+"""
 _ROLLUPS = tuple(
     f"""
     INSERT INTO node_samples_{name} (ts, node_id, samples, up_ratio, temperature_celsius_max, throttled_ratio)
