@@ -21,7 +21,7 @@ from bench.stage import Stage
 from bench.table import Section, as_markdown, as_text
 
 FIGURES = (
-    *("sweep", "node", "scale", "simulated", "airflow", "ingest", "history"),
+    *("sweep", "node", "scale", "simulated", "airflow", "ingest", "history", "results"),
     *("rollout", "smart_farm", "reid", "anomalies"),
 )
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, text
 from evc.store import tables
 from evc.store.tables import ROLLED_UP, ROLLED_UP_TOTALS
 from tests.grafana.macros import Range
-from tests.grafana.rollups import SECONDS, roll_up
+from tests.grafana.rollups import SECONDS, roll_up, roll_up_results
 
 END = 1_760_000_400 // 3600 * 3600 + 1800
 SHORT = Range(END - 7200, END)
@@ -43,6 +43,7 @@ def fill(connection: Connection) -> None:
     _models(connection)
     _rollouts(connection)
     _inference(connection)
+    roll_up_results(connection)
     _identities(connection)
 
 

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, Table, func, insert, select, text
 
+from evc.errors import Stopped
+from evc.fleet.results import Result
 from evc.store.database import HEAD, MIGRATIONS, open_engine, upgrade
+from evc.store.inference import Chunk, open_run, result_origin, store_chunk
 from evc.store.partitions import AHEAD, WEEK_S, drop_before, make_ahead, partitions, rest_of
+from evc.store.result_rollups import roll_up_results
 from evc.store.rollups import roll_up
-from evc.store.tables import PARTITIONED, metadata, node_samples, node_samples_5m
+from evc.store.tables import PARTITIONED, SAMPLED, inference_results, metadata, node_samples, node_samples_5m
 from evc.store.writer import write
 from tests.store.batches import TS, add_nodes, sample, store_with_nodes, sweep_batch
 
@@ -24,9 +28,9 @@ def count(engine: Engine, name: str) -> int:
         return int(connection.scalar(select(func.count()).select_from(text(name))) or 0)
 
 
-def bounds(engine: Engine) -> list[tuple[int | None, int]]:
+def bounds(engine: Engine, table: Table = node_samples) -> list[tuple[int | None, int]]:
     with engine.connect() as connection:
-        return [(each.begin_ts, each.end_ts) for each in partitions(connection, node_samples)]
+        return [(each.begin_ts, each.end_ts) for each in partitions(connection, table)]
 
 
 # -- made ahead, dropped whole -----------------------------------------------------------------------------------------
@@ -48,7 +52,7 @@ def test_rows_go_where_they_belong_and_none_is_refused(postgres_engine: Engine) 
     for ts in times:
         assert write(postgres_engine, sweep_batch(ids, ts)) > 0
         assert write(postgres_engine, sweep_batch(ids, ts)) == 0
-    for table in PARTITIONED:
+    for table in SAMPLED:
         rows = count(postgres_engine, table.name) // len(times)
         assert count(postgres_engine, f"{table.name}_20231109") == rows
         assert count(postgres_engine, f"{table.name}_20231116") == rows
@@ -103,7 +107,7 @@ def write_as_before(engine: Engine, ids: list[int], ts: int) -> None:
     """Store a sweep as a version did that left no notes."""
     batch = sweep_batch(ids, ts)
     with engine.begin() as connection:
-        for table in PARTITIONED:
+        for table in SAMPLED:
             connection.execute(insert(table), batch.tables[table.name])
 
 
@@ -151,7 +155,8 @@ def test_the_old_table_is_the_first_partition_until_it_is_dropped(postgres_serve
         week_end = now_ts - now_ts % WEEK_S + WEEK_S
         assert bounds(engine) == [(None, week_end)]
         assert count(engine, "node_samples_before") == count(engine, "node_samples_rest") == 1
-        assert len(make_ahead(engine, now_ts)) == len(PARTITIONED) * AHEAD
+        made = make_ahead(engine, now_ts)
+        assert len([name for name in made if not name.startswith("inference_results")]) == len(SAMPLED) * AHEAD
         assert bounds(engine)[1:] == [(week_end + n * WEEK_S, week_end + (n + 1) * WEEK_S) for n in range(AHEAD)]
         assert [each.name for each in drop_before(engine, node_samples, week_end)] == ["node_samples_before"]
         engine.dispose()
@@ -169,14 +174,83 @@ def test_an_upgraded_database_is_as_a_new_one(postgres_server: Any) -> None:
                 with engine.begin() as connection:
                     ids = add_nodes(connection, 1)
                 write_as_before(engine, ids, int(time.time()) - WEEK_S)
+                write_lines_as_before(engine, [int(time.time()) - WEEK_S])
             upgrade(engine)
             with engine.connect() as connection:
                 rows = [tuple(row) for row in connection.execute(query)]
             found.append([row for row in rows if row[0] in metadata.tables])
             if revision == "0006":
                 assert sum(row[0] == "node_samples_before" for row in rows) == 2
+                assert sum(row[0] == "inference_results_before" for row in rows) == 3
             engine.dispose()
     assert found[0] == found[1]
+
+
+# -- 0013: result lines that are there ---------------------------------------------------------------------------------
+
+_RUN = {"run_id": "r", "node_id": 1, "model": "m", "digest": "d", "mode": "once", "status": "running", "started_ts": TS}
+
+
+def write_lines_as_before(engine: Engine, times: list[int]) -> None:
+    """Store a run of a line for each time, in a database of any revision."""
+    of_run = {"run_id": 1, "node_id": 1, "model": "m", "digest": "d", "kind": "k", "payload": {"a": [1]}}
+    with engine.begin() as connection:
+        open_run(connection, {**_RUN, "lines": len(times)})
+        rows = [{**of_run, "seq": seq, "ts": ts, "label": str(seq)} for seq, ts in enumerate(times)]
+        connection.execute(insert(inference_results), rows)
+
+
+def lines_of(engine: Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(select(inference_results).order_by(inference_results.c.seq))]
+
+
+def test_result_lines_that_are_there_stay_and_the_next_ones_follow(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    upgrade_to(engine, "0011")
+    now_ts = int(time.time())
+    with engine.begin() as connection:
+        add_nodes(connection, 1)
+    write_lines_as_before(engine, [now_ts, 7, now_ts + 30 * 86_400, now_ts - 40 * 86_400, now_ts])
+    before = lines_of(engine)
+    assert upgrade(engine) == ("0011", HEAD)
+    assert lines_of(engine) == before
+    with engine.begin() as connection:
+        run = open_run(connection, _RUN)
+        assert run.lines == 5
+        store_chunk(connection, Chunk(run, [Result(now_ts, "k", "5", None, None, None, None)], "", {}))
+    with pytest.raises(Stopped), engine.begin() as connection:  # another time makes it no other line
+        store_chunk(connection, Chunk(run, [Result(now_ts + 1, "k", "5", None, None, None, None)], "", {}))
+    assert [line[1] for line in lines_of(engine)] == list(range(6))
+    assert roll_up_results(engine, now_ts + 7200).rows == 2 * 3  # one line is of next month
+    with engine.connect() as connection:
+        origin = result_origin(connection, 1, 2)
+        assert origin
+        assert (origin["ts"], origin["label"]) == (now_ts + 30 * 86_400, "2")
+        if engine.dialect.name == "sqlite":
+            assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
+            by_time = "SELECT seq FROM inference_results INDEXED BY ix_inference_results_ts WHERE ts = :ts ORDER BY 1"
+            assert connection.execute(text(by_time), {"ts": now_ts}).scalars().all() == [0, 4, 5]
+    engine.dispose()
+
+
+def test_the_lines_that_were_there_are_the_first_partition(postgres_server: Any) -> None:
+    with postgres_server.database() as name:
+        engine = open_engine(postgres_server.url(name))
+        upgrade_to(engine, "0011")
+        now_ts = int(time.time())
+        with engine.begin() as connection:
+            add_nodes(connection, 1)
+        write_lines_as_before(engine, [now_ts - 600, now_ts + 40 * 86_400])
+        upgrade(engine)
+        week_end = now_ts - now_ts % WEEK_S + WEEK_S
+        assert bounds(engine, inference_results) == [(None, week_end)]
+        assert count(engine, "inference_results_before") == count(engine, rest_of(inference_results)) == 1
+        make_ahead(engine, now_ts)
+        assert len(bounds(engine, inference_results)) == 1 + AHEAD
+        assert [each.name for each in drop_before(engine, inference_results, week_end)] == ["inference_results_before"]
+        assert [line[1] for line in lines_of(engine)] == [1]
+        engine.dispose()
 
 
 def test_a_row_of_a_week_is_read_from_its_partition_alone(postgres_engine: Engine) -> None:

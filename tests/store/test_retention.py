@@ -17,6 +17,8 @@ from evc.store.tables import (
     identities,
     identity_galleries,
     inference_results,
+    inference_results_1h,
+    inference_runs_1h,
     metadata,
     node_anomalies,
     node_events,
@@ -42,12 +44,13 @@ def test_each_table_that_grows_by_itself_has_a_kind() -> None:
     """Those that a person makes grow, one by one, are kept: nodes, builds, roll-outs, runs."""
     kept = {table.name for tables in KINDS.values() for table in tables}
     grow = {name for name, table in metadata.tables.items() if "ts" in table.primary_key.columns}
-    assert grow <= kept
-    assert kept - grow == {"inference_results"}
+    assert grow == kept
 
 
 def _rows(ts: int) -> dict[Table, dict[str, Any]]:
-    of_result = {"run_id": 1, "seq": ts, "node_id": 1, "model": "m", "digest": "d", "kind": "k"}
+    of_run = {"run_id": 1, "node_id": 1, "model": "m", "digest": "d"}
+    of_result = {**of_run, "seq": ts, "kind": "k"}
+    of_hour = {"run_id": 1, "node_id": 1, "model": "m", "kind": "k", "lines": 1, "last_seq": ts, "value_count": 0}
     return {
         node_events: {"ts": ts, "node_id": 1, "kind": "down", "severity": "info", "message": ""},
         event_notices: {"ts": ts, "node_id": 1, "kind": "down", "claimed_ts": ts},
@@ -56,6 +59,8 @@ def _rows(ts: int) -> dict[Table, dict[str, Any]]:
         },
         probe_runs: {"ts": ts, "node_id": 1, "probe": "p", "success": True, "message": ""},
         inference_results: {"ts": ts, **of_result},
+        inference_results_1h: {"ts": ts, **of_hour},
+        inference_runs_1h: {"ts": ts, **of_run, "lines": 1, "errors": 0, "frames": 0},
         sweeps: {
             "run_id": "r", "shard": 0, "ts": ts, "duration_s": 1, "nodes_up": 1, "nodes_down": 0, "rows_written": 1,
             "missed_ticks": 0,
@@ -142,6 +147,17 @@ def test_partitions_go_whole_and_their_rest_by_rows(postgres_engine: Engine) -> 
     assert removed.rows == 1
     assert all("node_samples_rest" in statement for statement in deleted)
     assert times(postgres_engine, node_samples) == [TS + WEEK_S]
+
+
+def test_result_lines_go_with_their_weeks(postgres_engine: Engine) -> None:
+    make_ahead(postgres_engine, TS)
+    of_run = {"run_id": 1, "node_id": 1, "model": "m", "digest": "d", "kind": "k"}
+    rows = [{**of_run, "seq": seq, "ts": ts} for seq, ts in enumerate((TS - WEEK_S, TS, TS + WEEK_S, TS + 9 * WEEK_S))]
+    with postgres_engine.begin() as connection:
+        connection.execute(insert(inference_results), rows)
+    removed = remove_old(postgres_engine, "results", WEEK + WEEK_S + 3600)["inference_results"]
+    assert (removed.partitions, removed.rows) == (("inference_results_20231109",), 1)
+    assert times(postgres_engine, inference_results) == [TS + WEEK_S, TS + 9 * WEEK_S]
 
 
 def test_identities_of_every_gallery_are_forgotten(engine: Engine) -> None:

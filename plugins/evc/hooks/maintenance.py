@@ -15,6 +15,8 @@ from evc.hooks.airflow_logs import delete_old_logs
 from evc.hooks.metrics import checked_engine
 from evc.hooks.settings import settings, state_folder
 from evc.store.partitions import are_in, make_ahead
+from evc.store.result_rollups import NAME as RESULTS_1H
+from evc.store.result_rollups import roll_up_results
 from evc.store.retention import KINDS, Removed, forget_identities, give_back, remove_old, size
 from evc.store.rollups import Rolled, roll_up
 
@@ -73,6 +75,7 @@ class MaintenanceHook:
 
     def _roll_up(self, engine: Engine, now_ts: int) -> int:
         done = roll_up(engine, now_ts, self._go_on)
+        done[RESULTS_1H] = roll_up_results(engine, now_ts, self._go_on)
         for name, rolled in done.items():
             self.log.info("%s: %s", name, _rolled(rolled))
         return sum(rolled.rows for rolled in done.values())

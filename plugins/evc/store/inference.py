@@ -18,6 +18,7 @@ from evc.errors import Stopped
 from evc.fleet.results import Result
 from evc.store.arrays import kind_of, pack, register
 from evc.store.dialects import insert_into
+from evc.store.result_rollups import note_results, note_run
 from evc.store.tables import builds, inference_results, inference_runs, node_samples, nodes
 
 ONCE, CONTINUOUS = "once", "continuous"
@@ -94,6 +95,7 @@ def reset_run(connection: Connection, run: Run, given: Mapping[str, Any]) -> Run
 
     :param given: as for :func:`open_run`
     """
+    note_run(connection, run.id)
     connection.execute(delete(inference_results).where(inference_results.c.run_id == run.id))
     kept = ("id", "run_id", "node_id")
     values = {column.name: None for column in inference_runs.columns if column.name not in kept}
@@ -171,6 +173,7 @@ def store_chunk(connection: Connection, chunk: Chunk) -> Run:
         raise Stopped(f"run {run.run_id}: its lines are read by another task, this one ends")
     if chunk.results:
         _insert(connection, chunk.run, chunk.results)
+        note_results(connection, {result.ts for result in chunk.results})
     return run
 
 

@@ -1,7 +1,8 @@
 """What is too old goes: partitions whole, other rows in batches of short transactions, so that nobody waits for long.
 
-Samples go when they are rolled up, not before. In an SQLite file the pages of deleted rows are used for new ones, so it
-stays as large as it was at its fullest; one that EVC made gives pages back when more than a quarter of it is empty.
+Samples and result lines go when they are rolled up, not before. In an SQLite file the pages of deleted rows are used
+for new ones, so it stays as large as it was at its fullest; one that EVC made gives pages back when more than a quarter
+of it is empty.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from sqlalchemy.sql import column
 
 from evc.store.identities import forget_before
 from evc.store.partitions import are_in, drop_before, rest_of
-from evc.store.rollups import COARSE, first_note, lock_mark
+from evc.store.result_rollups import RESULTS, first_hour
+from evc.store.rollups import COARSE, SAMPLES, first_note, lock_mark
 from evc.store.tables import (
     PARTITIONED,
     event_notices,
     identity_galleries,
     inference_results,
+    inference_results_1h,
+    inference_runs_1h,
     metadata,
     network_samples,
     node_anomalies,
@@ -39,7 +43,7 @@ KINDS: dict[str, tuple[Table, ...]] = {
     "samples": (node_samples,),
     "details": (temperature_samples, storage_samples, network_samples),
     "rollup_5m": (node_samples_5m,),
-    "rollup_1h": (node_samples_1h,),
+    "rollup_1h": (node_samples_1h, inference_runs_1h, inference_results_1h),
     "events": (node_events, event_notices, node_anomalies, probe_runs),
     "results": (inference_results,),
     "sweeps": (sweeps,),
@@ -75,7 +79,9 @@ def remove_old(engine: Engine, kind: str, before_ts: int, go_on: Ask = lambda: T
     :param go_on: asked before each batch; what is left then goes next time
     """
     if kind == "samples":
-        before_ts = _until_rolled_up(engine, before_ts)
+        before_ts = _until_rolled_up(engine, before_ts, SAMPLES, first_note)
+    elif kind == "results":
+        before_ts = _until_rolled_up(engine, before_ts, RESULTS, first_hour)
     return {each.name: _remove(engine, each, before_ts, go_on) for each in KINDS[kind]}
 
 
@@ -90,13 +96,17 @@ def forget_identities(engine: Engine, before_ts: int) -> int:
     return forgotten
 
 
-def _until_rolled_up(engine: Engine, before_ts: int) -> int:
-    """Return until when samples may go, and let nobody roll up what is before it from what is left."""
+def _until_rolled_up(engine: Engine, before_ts: int, name: str, first_of: Callable[[Connection], int | None]) -> int:
+    """Return until when rows may go, and let nobody roll up what is before it from what is left.
+
+    :param name: of the mark
+    :param first_of: returns the first bucket that is not made yet
+    """
     with engine.begin() as connection:
-        lock_mark(connection)
-        first = first_note(connection)
+        lock_mark(connection, name=name)
+        first = first_of(connection)
         before_ts = COARSE.bucket(before_ts if first is None else min(before_ts, first))
-        lock_mark(connection, before_ts)
+        lock_mark(connection, before_ts, name)
     return before_ts
 
 

@@ -21,6 +21,7 @@ from evc.store.tables import (
     ROLLED_UP,
     ROLLED_UP_TOTALS,
     history_marks,
+    inference_results_1h,
     node_samples,
     node_samples_1h,
     node_samples_5m,
@@ -136,21 +137,23 @@ def next_step(engine: Engine, rollup: Rollup, now_ts: int) -> Step | None:
 
 
 def first_note(connection: Connection) -> int | None:
-    """Return the begin of the oldest bucket that is not made yet; None where all are."""
-    found: int | None = connection.scalar(select(func.min(rollup_notes.c.ts)))
+    """Return the begin of the oldest bucket of samples that is not made yet; None where all are."""
+    of_samples = rollup_notes.c.rollup != inference_results_1h.name
+    found: int | None = connection.scalar(select(func.min(rollup_notes.c.ts)).where(of_samples))
     return found
 
 
-def lock_mark(connection: Connection, ts: int = 0) -> int:
-    """Let nobody else roll up or drop samples before this transaction ends; returns the ``ts`` that they are kept from.
+def lock_mark(connection: Connection, ts: int = 0, name: str = SAMPLES) -> int:
+    """Let nobody else roll up or drop rows of a table before this transaction ends; returns what they are kept from.
 
-    :param ts: samples before it are about to be dropped
+    :param ts: rows before it are about to be dropped
+    :param name: of the table
     """
-    marks = insert_into(connection, history_marks).values(name=SAMPLES, ts=ts)
+    marks = insert_into(connection, history_marks).values(name=name, ts=ts)
     greatest = func.max if connection.dialect.name == "sqlite" else func.greatest
     later = greatest(history_marks.c.ts, marks.excluded.ts)
     connection.execute(marks.on_conflict_do_update(index_elements=["name"], set_={"ts": later}))
-    return int(connection.execute(select(history_marks.c.ts).where(history_marks.c.name == SAMPLES)).scalar_one())
+    return int(connection.execute(select(history_marks.c.ts).where(history_marks.c.name == name)).scalar_one())
 
 
 # -- notes -------------------------------------------------------------------------------------------------------------

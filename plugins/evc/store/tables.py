@@ -195,16 +195,10 @@ network_samples = Table(
     **_BY_TIME,
 )
 
-PARTITIONED = (node_samples, temperature_samples, storage_samples, network_samples)
-"""Tables that are in partitions on PostgreSQL."""
-REST = "_rest"
-"""Ends the name of the partition that takes what no other takes."""
-for _table in PARTITIONED:
+SAMPLED = (node_samples, temperature_samples, storage_samples, network_samples)
+"""Tables of what sweeps found: a row a node and sweep, or one for each of its parts."""
+for _table in SAMPLED:
     Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts)  # one node over time
-    _rest: Any = DDL(  # type: ignore[no-untyped-call]
-        f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
-    )
-    event.listen(_table, "after_create", _rest.execute_if(dialect="postgresql"))
 
 probe_runs = Table(
     "probe_runs",
@@ -564,7 +558,8 @@ inference_results = Table(
     # no foreign keys: see _sampled_node_id
     Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
     Column("seq", BigInteger, primary_key=True, autoincrement=False),  # number of the line in its run, from 0
-    Column("ts", BigInteger, nullable=False),
+    # Part of the key for the partitions' sake. That a number is given once is seen to by inference_runs.lines.
+    _ts(),
     Column("node_id", Integer, nullable=False),
     Column("model", String(63), nullable=False),
     Column("digest", String(80), nullable=False),
@@ -574,9 +569,68 @@ inference_results = Table(
     Column("value", Float),
     Column("latency_ms", Float),
     Column("payload", JSON),
-    **_KEYED,
+    **_BY_TIME,
 )
 Index("ix_inference_results_ts", inference_results.c.ts)
+_FAILED = text("kind IN ('error', 'malformed')")  # few: a chart of them reads nothing else
+Index("ix_inference_results_failed", inference_results.c.ts, sqlite_where=_FAILED, postgresql_where=_FAILED)
+
+PARTITIONED = (*SAMPLED, inference_results)
+"""Tables that are in partitions on PostgreSQL."""
+REST = "_rest"
+"""Ends the name of the partition that takes what no other takes."""
+for _table in PARTITIONED:
+    _rest: Any = DDL(  # type: ignore[no-untyped-call]
+        f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
+    )
+    event.listen(_table, "after_create", _rest.execute_if(dialect="postgresql"))
+
+_RENARD = (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)  # R10 of ISO 3: each a quarter more than the one before
+LATENCIES_MS = (*(round(step * 10**decade, 2) for decade in range(4) for step in _RENARD), 10_000)
+"""Upper bounds of the classes in which latencies are counted; one more class takes those above."""
+
+
+def latency_columns() -> tuple[str, ...]:
+    """Return the names of the columns that count latencies, the lowest class first."""
+    return (*(f"latency_to_{bound:g}_ms".replace(".", "_") for bound in LATENCIES_MS), "latency_above_ms")
+
+
+def _of_run() -> tuple[Column[Any], ...]:
+    return (
+        _ts(),  # begin of the hour
+        Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
+        Column("node_id", Integer, nullable=False),
+        Column("model", String(63), nullable=False),
+    )
+
+
+inference_runs_1h = Table(
+    "inference_runs_1h",
+    metadata,
+    *_of_run(),
+    Column("digest", String(80), nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),  # lines of kind error or malformed
+    Column("frames", Integer, nullable=False),  # lines of kind frame; where there are none, those that have a latency
+    # Latencies of the frames; NULL: none. Percentiles of several nodes can be had from counts, not from each one's.
+    *(Column(name, Integer) for name in latency_columns()),
+    **_KEYED,
+)
+
+inference_results_1h = Table(
+    "inference_results_1h",
+    metadata,
+    *_of_run(),
+    Column("kind", String(63), primary_key=True),
+    Column("lines", Integer, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),  # of the last of them
+    Column("value_count", Integer, nullable=False),  # lines that have a value
+    Column("value_sum", Float),
+    Column("value_min", Float),
+    Column("value_max", Float),
+    **_KEYED,
+)
+Index("ix_inference_results_1h_kind_ts", inference_results_1h.c.kind, inference_results_1h.c.ts)
 
 # -- identities --------------------------------------------------------------------------------------------------------
 

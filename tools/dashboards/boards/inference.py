@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
+from evc.store.tables import latency_columns
 from tools.dashboards import series
 from tools.dashboards.board import (
     annotation,
@@ -16,6 +17,7 @@ from tools.dashboards.board import (
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import ANY, RED, TEMPERATURE, Built, Steps, column, lines, node_link, number, rows, shares
+from tools.dashboards.results import HOUR_S, LINES, POINTS, RUNS_1H, by_range, by_step, is_long, percentiles
 from tools.dashboards.selection import chosen, chosen_nodes
 
 ERRORS = "('error', 'malformed')"
@@ -56,59 +58,97 @@ def _wanted(dialect: Dialect, row: str) -> str:
     )
 
 
-def _results(dialect: Dialect, kind: str) -> str:
+def _told(dialect: Dialect, table: str, columns: str, which: str = "") -> str:
+    """Return rows of what is chosen, in the range. :param table: of lines, or of hours and runs"""
     return (
-        "SELECT i.ts, i.kind, i.latency_ms, i.model, i.digest, i.node_id, i.run_id, i.model || ' on ' || m.name AS who, m.name AS node\n"
-        "FROM inference_results i JOIN nodes m ON m.id = i.node_id\n"
-        f"WHERE {dialect.within('i.ts')} AND {_wanted(dialect, 'i')} AND {kind}"
+        f"SELECT i.ts, i.model, i.digest, i.node_id, i.model || ' on ' || m.name AS who, m.name AS node,\n  {columns}\n"
+        f"FROM {table} i JOIN nodes m ON m.id = i.node_id\n"
+        f"WHERE {dialect.within('i.ts')} AND {_wanted(dialect, 'i')}" + (f" AND {which}" if which else "")
     )
 
 
-def frames(dialect: Dialect) -> str:
+def _frames(dialect: Dialect) -> str:
     """Return the condition that a line stands for a frame: its kind says so, or none of its run does and it has a latency."""
-    telling = f"SELECT f.run_id FROM inference_results f WHERE f.kind = 'frame' AND {dialect.within('f.ts')}"
+    # DISTINCT: every line of a month is more than PostgreSQL keeps in a hash, and without one it compares each with each
+    telling = f"SELECT DISTINCT f.run_id FROM {LINES} f WHERE f.kind = 'frame' AND {dialect.within('f.ts')}"
     return f"(i.kind = 'frame' OR (i.latency_ms IS NOT NULL AND i.run_id NOT IN ({telling})))"
+
+
+def _counted(dialect: Dialect) -> tuple[str, str]:
+    """Return how many lines and errors there were, of lines and of hours."""
+    of_lines = f"1 AS lines, CASE WHEN i.kind IN {ERRORS} THEN 1 ELSE 0 END AS errors"
+    return _told(dialect, LINES, of_lines), _told(dialect, RUNS_1H, "i.lines, i.errors")
 
 
 def _numbers(dialect: Dialect) -> Built:
     seconds = f"nullif({dialect.to_s} - {dialect.from_s}, 0)"
+    summed = (
+        "SELECT node_id, model, sum(lines) AS lines, sum(errors) AS errors\n"
+        f"FROM (\n{by_range(dialect, *_counted(dialect))}\n) AS told GROUP BY node_id, model"
+    )
     sql = (
-        "SELECT count(DISTINCT node_id) AS \"Nodes\", count(DISTINCT model) AS \"Models\", count(*) AS \"Result lines\",\n"
-        f'  1.0 * count(*) / {seconds} AS "Lines a second", count(*) FILTER (WHERE kind IN {ERRORS}) AS "Errors"\n'
-        f"FROM (\n{_results(dialect, 'i.kind IS NOT NULL')}\n) AS r"
+        "SELECT count(DISTINCT node_id) AS \"Nodes\", count(DISTINCT model) AS \"Models\",\n"
+        '  CAST(coalesce(sum(lines), 0) AS bigint) AS "Result lines",\n'
+        f'  1.0 * coalesce(sum(lines), 0) / {seconds} AS "Lines a second",\n'
+        f'  CAST(coalesce(sum(errors), 0) AS bigint) AS "Errors"\nFROM (\n{summed}\n) AS r'
     )  # fmt: skip
-    panel = number(dialect, "At a glance", "What came in over the range", sql, "short").span(24)
+    text = "What came in over the range; from two days on by whole hours that are over"
+    panel = number(dialect, "At a glance", text, sql, "short").span(24)
     return column(column(panel, "Errors", steps=ANY), "Lines a second", "cps", decimals=1)
 
 
 def _throughput(dialect: Dialect) -> Built:
-    rate = f"1.0 * count(*) / {series.step_s(dialect)}"
-    sql = series.long(dialect, _results(dialect, frames(dialect)), "who", rate)
+    of_lines = _told(dialect, LINES, "1 AS frames", _frames(dialect))
+    source = by_step(dialect, of_lines, _told(dialect, RUNS_1H, "i.frames", "i.frames > 0"))
+    sql = series.long(dialect, source, "who", f"1.0 * sum(frames) / {series.step_s(dialect)}")
     text = "Frames a second. Of a model that prints no line of kind frame, lines with a latency are counted"
-    return lines(dialect, "Throughput", text, sql, "cps", label="who").min(0)
+    return lines(dialect, "Throughput", text, sql, "cps", label="who").min(0).max_data_points(POINTS)
 
 
-def _latency(dialect: Dialect) -> Built:
-    ranked = dialect.ranked(_latencies(dialect), [series.bucket(dialect)], "latency_ms")
-    values = {name: dialect.percentile(share, "latency_ms") for name, share in SHARES.items()}
-    text = "Latency of a frame, of all that is chosen: half of the frames were quicker, 95 % were, 99 % were"
-    return lines(dialect, "Latency", text, series.wide(dialect, ranked, values), "ms").min(0)
+_COUNTED = ", ".join(f"i.{name}" for name in latency_columns())
 
 
 def _latencies(dialect: Dialect) -> str:
-    return _results(dialect, f"i.latency_ms IS NOT NULL AND {frames(dialect)}")
+    return _told(dialect, LINES, "i.latency_ms", f"i.latency_ms IS NOT NULL AND {_frames(dialect)}")
+
+
+def _latencies_by_hour(dialect: Dialect) -> str:
+    return _told(dialect, RUNS_1H, _COUNTED, "i.frames > 0")
+
+
+_OF_HOURS = {"median_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+
+
+def _latency(dialect: Dialect) -> Built:
+    of_steps = f"SELECT {series.bucket(dialect)} AS ts, {_COUNTED.replace('i.', '')}\nFROM (\n{_latencies_by_hour(dialect)}\n) AS h"
+    of_hours = percentiles(f"{of_steps}\nWHERE {series.step_s(dialect)} >= {HOUR_S}", ["ts"], _OF_HOURS)
+    source = (
+        f"SELECT l.ts, l.latency_ms, {', '.join(f'CAST(NULL AS double precision) AS {name}' for name in _OF_HOURS)}\n"
+        f"FROM (\n{_latencies(dialect)}\n) AS l WHERE {series.step_s(dialect)} < {HOUR_S}\n"
+        f"UNION ALL\nSELECT h.ts, NULL, {', '.join(f'h.{name}' for name in _OF_HOURS)} FROM (\n{of_hours}\n) AS h"
+    )
+    ranked = dialect.ranked(source, [series.bucket(dialect)], "latency_ms")
+    values = {
+        name: f"coalesce({dialect.percentile(share, 'latency_ms')}, max({of_hour}))"
+        for (name, share), of_hour in zip(SHARES.items(), _OF_HOURS, strict=True)
+    }
+    text = (
+        "Latency of a frame, of all that is chosen: half of the frames were quicker, 95 % were, 99 % were. "
+        "In steps of an hour or more from counts in classes: off by a quarter at most"
+    )
+    return lines(dialect, "Latency", text, series.wide(dialect, ranked, values), "ms").min(0).max_data_points(POINTS)
 
 
 def _errors(dialect: Dialect) -> Built:
-    count = f"1.0 * count(*) FILTER (WHERE kind IN {ERRORS})"
-    sql = series.long(dialect, _results(dialect, "i.kind IS NOT NULL"), "who", count)
+    sql = series.long(dialect, by_step(dialect, *_counted(dialect)), "who", "1.0 * sum(errors)")
     text = "Lines of kind error, and lines that could not be read, in each step"
-    return lines(dialect, "Errors", text, sql, "none", label="who").min(0)
+    return lines(dialect, "Errors", text, sql, "none", label="who").min(0).max_data_points(POINTS)
 
 
 def _readings(dialect: Dialect, **columns: str) -> str:
-    """Return the samples of nodes that have results in the range."""
-    having = f"SELECT i.node_id FROM inference_results i WHERE {dialect.within('i.ts')} AND {_wanted(dialect, 'i')}"
+    """Return the samples of nodes that had a run in the range."""
+    running = f"r.started_ts <= {dialect.to_s} AND coalesce(r.finished_ts, {dialect.to_s}) >= {dialect.from_s}"
+    having = f"SELECT r.node_id FROM inference_runs r WHERE {running} AND {_wanted(dialect, 'r')}"
     source = series.readings(dialect, columns, f"node_id IN ({having})")
     return f"SELECT r.*, n.name AS node FROM (\n{source}\n) AS r JOIN nodes n ON n.id = r.node_id"
 
@@ -116,29 +156,35 @@ def _readings(dialect: Dialect, **columns: str) -> str:
 def _temperature(dialect: Dialect) -> Built:
     source = _readings(dialect, celsius="temperature_celsius_max")
     sql = series.long(dialect, source, "node", "max(celsius)")
-    text = "The hottest zone of each node that has results in the range"
-    return lines(dialect, "Temperature", text, sql, "celsius", label="node", steps=TEMPERATURE)
+    text = "The hottest zone of each node that had a run in the range"
+    panel = lines(dialect, "Temperature", text, sql, "celsius", label="node", steps=TEMPERATURE)
+    return panel.max_data_points(POINTS)
 
 
 def _throttled(dialect: Dialect) -> Built:
     source = _readings(dialect, throttled="throttled_ratio")
     sql = series.long(dialect, source, "node", "avg(1.0 * throttled)")
     text = "Share of sweeps in which the node slowed itself down: latency rises with it"
-    return shares(lines(dialect, "Throttling", text, sql, "percentunit", label="node")).span(24).height(6)
+    panel = shares(lines(dialect, "Throttling", text, sql, "percentunit", label="node")).span(24).height(6)
+    return panel.max_data_points(POINTS)
 
 
 def _by_node(dialect: Dialect) -> Built:
     groups = ["model", "node", "digest"]
-    ranked = dialect.ranked(_latencies(dialect), groups, "latency_ms")
-    values = ", ".join(f'{dialect.percentile(share, "latency_ms")} AS "{name}"' for name, share in SHARES.items())
-    percentiles = f"SELECT model, node, digest, {values} FROM (\n{ranked}\n) AS l GROUP BY model, node, digest"
+    ranked = dialect.ranked(f"{_latencies(dialect)}\nAND NOT ({is_long(dialect)})", groups, "latency_ms")
+    values = ", ".join(f"{dialect.percentile(share, 'latency_ms')} AS {name}" for name, share in _OF_HOURS.items())
+    of_lines = f"SELECT model, node, digest, {values} FROM (\n{ranked}\n) AS l GROUP BY model, node, digest"
+    of_hours = percentiles(f"{_latencies_by_hour(dialect)}\nAND {is_long(dialect)}", groups, _OF_HOURS)
+    counted = (
+        "SELECT model, node, digest, CAST(sum(lines) AS bigint) AS lines, sum(errors) AS errors\n"
+        f"FROM (\n{by_range(dialect, *_counted(dialect))}\n) AS told GROUP BY model, node, digest"
+    )
+    columns = ", ".join(f'p.{of_hour} AS "{name}"' for name, of_hour in zip(SHARES, _OF_HOURS, strict=True))
     sql = (
-        f'SELECT r.model AS "Model", r.node AS "Node", substr(r.digest, 8, 12) AS "Digest", count(*) AS "Lines",\n'
-        f'  1.0 * count(*) FILTER (WHERE r.kind IN {ERRORS}) / count(*) AS "Errors",\n'
-        + ", ".join(f'max(p."{name}") AS "{name}"' for name in SHARES)
-        + f"\nFROM (\n{_results(dialect, 'i.kind IS NOT NULL')}\n) AS r LEFT JOIN (\n{percentiles}\n) AS p\n"
-        "ON p.model = r.model AND p.node = r.node AND p.digest = r.digest\n"
-        "GROUP BY r.model, r.node, r.digest ORDER BY 1, 2, 3"
+        'SELECT r.model AS "Model", r.node AS "Node", substr(r.digest, 8, 12) AS "Digest", r.lines AS "Lines",\n'
+        f'  1.0 * r.errors / r.lines AS "Errors",\n  {columns}\n'
+        f"FROM (\n{counted}\n) AS r LEFT JOIN (\n{of_lines}\nUNION ALL\n{of_hours}\n) AS p\n"
+        "ON p.model = r.model AND p.node = r.node AND p.digest = r.digest\nORDER BY 1, 2, 3"
     )
     text = "Over the whole range: lines, the share of errors among them, latency. Compare nodes, and an image with the one before"
     panel = rows(dialect, "Per model, node and digest", text, sql)

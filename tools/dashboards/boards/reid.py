@@ -9,6 +9,7 @@ from tools.dashboards.board import board as frame
 from tools.dashboards.board import group_variable, interval_variable, node_events, nodes_variable, single_variable
 from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import RED, Built, column, earth, layer_of, lines, node_link, number, rows
+from tools.dashboards.results import POINTS
 from tools.dashboards.selection import chosen_nodes
 
 GALLERY = "v.gallery IN (${gallery:sqlstring})"
@@ -62,6 +63,11 @@ def _steps(dialect: Dialect) -> str:
     return f"SELECT * FROM (\n{ordered}\n) AS ordered WHERE from_id <> to_id AND {dialect.within('ts')}"
 
 
+def _pairs(dialect: Dialect, values: str) -> str:
+    """Return aggregates of the ways by both ends: by their ids, for names are wide to sort."""
+    return f"SELECT from_id, to_id, {values}\nFROM (\n{_steps(dialect)}\n) AS steps GROUP BY from_id, to_id"
+
+
 def _numbers(dialect: Dialect) -> Built:
     sql = (
         'SELECT count(DISTINCT identity_id) AS "Identities", count(*) AS "Visits", sum(sightings) AS "Sightings",\n'
@@ -75,13 +81,13 @@ def _numbers(dialect: Dialect) -> Built:
 def _sightings(dialect: Dialect) -> Built:
     sql = series.long(dialect, _visited(dialect), "node", "1.0 * sum(sightings)")
     text = "Times that somebody was seen, by node, counted when the visit began"
-    return lines(dialect, "Sightings", text, sql, "none", label="node").min(0)
+    return lines(dialect, "Sightings", text, sql, "none", label="node").min(0).max_data_points(POINTS)
 
 
 def _people(dialect: Dialect) -> Built:
     sql = series.long(dialect, _visited(dialect), "node", "1.0 * count(DISTINCT identity_id)")
     text = "Different identities whose visits began in each step, by node"
-    return lines(dialect, "Identities", text, sql, "none", label="node").min(0)
+    return lines(dialect, "Identities", text, sql, "none", label="node").min(0).max_data_points(POINTS)
 
 
 def _placed(dialect: Dialect) -> str:
@@ -103,9 +109,9 @@ def _ways(dialect: Dialect) -> Built:
     # the layer needs both ends of a line among its points, and fails where there are points and not one line
     edges = (
         f"WITH placed AS (\n{_placed(dialect)}\n), ways AS (\n"
-        "  SELECT a.name || ' to ' || b.name AS id, a.name AS source, b.name AS target, count(*) AS mainstat\n"
-        f"  FROM (\n{_steps(dialect)}\n  ) AS s JOIN placed a ON a.id = s.from_id JOIN placed b ON b.id = s.to_id\n"
-        "  GROUP BY a.name, b.name\n)\n"
+        "  SELECT a.name || ' to ' || b.name AS id, a.name AS source, b.name AS target, s.ways AS mainstat\n"
+        f"  FROM (\n{_pairs(dialect, 'count(*) AS ways')}\n  ) AS s\n"
+        "  JOIN placed a ON a.id = s.from_id JOIN placed b ON b.id = s.to_id\n)\n"
         "SELECT * FROM ways\n"
         "UNION ALL\nSELECT 'none', name, name, 0 FROM placed\n"
         "WHERE id = (SELECT min(id) FROM placed) AND NOT EXISTS (SELECT 1 FROM ways)\nORDER BY 1"
@@ -149,11 +155,15 @@ def _way(dialect: Dialect) -> Built:
 
 
 def _journeys(dialect: Dialect) -> Built:
+    values = (
+        "count(*) AS ways, count(DISTINCT identity_id) AS identities, min(ts - left_ts) AS shortest_s,\n"
+        "  1.0 * avg(ts - left_ts) AS mean_s, max(ts) AS last_ts"
+    )
     sql = (
-        'SELECT a.name AS "From", b.name AS "To", count(*) AS "Ways", count(DISTINCT s.identity_id) AS "Identities",\n'
-        '  min(s.ts - s.left_ts) AS "Shortest", 1.0 * avg(s.ts - s.left_ts) AS "Mean", max(s.ts) * 1000 AS "Last one"\n'
-        f"FROM (\n{_steps(dialect)}\n) AS s JOIN nodes a ON a.id = s.from_id JOIN nodes b ON b.id = s.to_id\n"
-        "GROUP BY a.name, b.name ORDER BY 3 DESC, 1, 2 LIMIT 200"
+        'SELECT a.name AS "From", b.name AS "To", s.ways AS "Ways", s.identities AS "Identities",\n'
+        '  s.shortest_s AS "Shortest", s.mean_s AS "Mean", s.last_ts * 1000 AS "Last one"\n'
+        f"FROM (\n{_pairs(dialect, values)}\n) AS s\n"
+        "JOIN nodes a ON a.id = s.from_id JOIN nodes b ON b.id = s.to_id ORDER BY 3 DESC, 1, 2 LIMIT 200"
     )
     text = "Who was seen at one node and then at another: how often, and how long it took"
     panel = rows(dialect, "Ways", text, sql).span(12)

@@ -10,6 +10,7 @@ from tools.dashboards.board import annotation, group_variable, interval_variable
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import ORANGE, RED, Built, Steps, column, lines, node_link, node_map, rows, shares
+from tools.dashboards.results import HOUR_S, KINDS_1H, LINES, POINTS, by_range, by_step, is_long
 from tools.dashboards.selection import chosen, chosen_nodes
 
 INDICES = {
@@ -48,20 +49,56 @@ def _lines(dialect: Dialect, *kinds: str) -> str:
 
 
 def _lines_of(dialect: Dialect, kinds: str) -> str:
+    columns = "i.seq, i.kind, i.label, i.value, i.payload"
+    return _told(dialect, LINES, columns, kinds)
+
+
+def _told(dialect: Dialect, table: str, columns: str, kinds: str) -> str:
     return (
-        "SELECT i.ts, i.seq, i.kind, i.label, i.value, i.payload, i.node_id, m.name AS node\n"
-        "FROM inference_results i JOIN nodes m ON m.id = i.node_id\n"
-        f"WHERE {dialect.within('i.ts')} AND i.kind IN ({kinds}) AND {chosen('model', 'i.model')}\n"
+        f"SELECT i.ts, i.node_id, m.name AS node, {columns}\n"
+        f"FROM {table} i JOIN nodes m ON m.id = i.node_id\nWHERE {_wanted(dialect, kinds)}"
+    )
+
+
+def _wanted(dialect: Dialect, kinds: str) -> str:
+    return (
+        f"{dialect.within('i.ts')} AND i.kind IN ({kinds}) AND {chosen('model', 'i.model')}\n"
         f"AND i.node_id IN (SELECT n.id FROM nodes n WHERE {chosen_nodes(dialect)})"
     )
+
+
+def _totals(dialect: Dialect, kinds: str) -> str:
+    """Return what the values of some kinds come to and how many there are, of lines or of hours."""
+    of_lines = "i.value AS total, CASE WHEN i.value IS NOT NULL THEN 1 ELSE 0 END AS counted"
+    of_hours = "i.value_sum AS total, i.value_count AS counted"
+    return by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, KINDS_1H, of_hours, kinds))
+
+
+_MEAN = "1.0 * sum(total) / nullif(sum(counted), 0)"
 
 
 def _share(dialect: Dialect, key: str) -> str:
     return dialect.number(f"payload ->> '{key}'")
 
 
+def _newest_lines(dialect: Dialect, kinds: str) -> str:
+    """Return lines of which the newest of each node and kind is one: all, or the last ones that the hours name."""
+    lines_ = _lines_of(dialect, kinds)
+    named = (
+        f"SELECT i.run_id, i.kind, max(i.last_seq) AS last_seq FROM {KINDS_1H} i\n"
+        f"WHERE {_wanted(dialect, kinds)} AND {is_long(dialect)}\nGROUP BY i.run_id, i.kind"
+    )
+    not_counted_yet = f"{lines_}\nAND {is_long(dialect)} AND i.ts >= {dialect.to_s} - {2 * HOUR_S}"
+    columns = "i.ts, i.node_id, m.name AS node, i.seq, i.kind, i.label, i.value, i.payload"
+    by_name = (
+        f"SELECT {columns}\nFROM (\n{named}\n) AS h JOIN {LINES} i ON i.run_id = h.run_id AND i.seq = h.last_seq\n"
+        f"JOIN nodes m ON m.id = i.node_id\nWHERE {dialect.within('i.ts')}"
+    )
+    return f"{by_range(dialect, lines_, by_name)}\nUNION ALL\n{not_counted_yet}"
+
+
 def _latest(dialect: Dialect) -> str:
-    told = _lines(dialect, "canopy_cover", "health", "change", "exg")
+    told = _newest_lines(dialect, "'canopy_cover', 'health', 'change', 'exg'")
     newest_first = "row_number() OVER (PARTITION BY node_id, kind ORDER BY ts DESC, seq DESC)"
     ranked = f"SELECT l.*, {newest_first} AS place\nFROM (\n{told}\n) AS l"
     health = "FILTER (WHERE kind = 'health')"
@@ -103,39 +140,56 @@ def _newest(dialect: Dialect) -> Built:
 
 
 def _cover(dialect: Dialect) -> Built:
-    sql = series.long(dialect, _lines(dialect, "canopy_cover"), "node", "avg(value)")
+    sql = series.long(dialect, _totals(dialect, "'canopy_cover'"), "node", _MEAN)
     text = "Share of the picture that is plant, by colour alone. At night there is no picture, and so no cover: a gap"
-    return shares(lines(dialect, "Canopy cover", text, sql, "percentunit", label="node"))
+    return shares(lines(dialect, "Canopy cover", text, sql, "percentunit", label="node")).max_data_points(POINTS)
 
 
 def _health(dialect: Dialect) -> Built:
-    sql = series.long(dialect, _lines(dialect, "health"), "node", "avg(value)")
+    sql = series.long(dialect, _totals(dialect, "'health'"), "node", _MEAN)
     text = "Share of the canopy that is neither yellow nor brown. Light, flowers and autumn move it as well as want and pests"
-    return shares(lines(dialect, "Health", text, sql, "percentunit", label="node", steps={0.8: ORANGE}))
+    panel = lines(dialect, "Health", text, sql, "percentunit", label="node", steps={0.8: ORANGE})
+    return shares(panel).max_data_points(POINTS)
 
 
 def _index(dialect: Dialect) -> Built:
-    sql = series.long(dialect, _lines_of(dialect, "${index:sqlstring}"), "node", "avg(value)")
+    sql = series.long(dialect, _totals(dialect, "${index:sqlstring}"), "node", _MEAN)
     text = "The vegetation index that is chosen above, mean over the canopy. Of a camera's own colours: compare over time only"
-    return lines(dialect, "Vegetation index", text, sql, "none", label="node")
+    return lines(dialect, "Vegetation index", text, sql, "none", label="node").max_data_points(POINTS)
 
 
 def _discoloured(dialect: Dialect) -> Built:
     yellow, brown = (_share(dialect, f"{color}_ratio") for color in ("yellow", "brown"))
-    values = {"Yellow": f"avg({yellow})", "Brown": f"avg({brown})", "Together, worst node": f"max({yellow} + {brown})"}
-    sql = series.wide(dialect, _lines(dialect, "health"), values)
-    text = "Share of the canopy, mean of the chosen nodes; beyond a fifth together a picture counts as discoloured"
-    return shares(lines(dialect, "Yellow and brown", text, sql, "percentunit", steps={0.2: ORANGE}))
+    of_lines = f"{yellow} AS yellow, {brown} AS brown, i.value AS total, 1 AS counted, i.value AS least"
+    of_hours = (
+        "CAST(NULL AS double precision) AS yellow, CAST(NULL AS double precision) AS brown,\n"
+        "  i.value_sum AS total, i.value_count AS counted, i.value_min AS least"
+    )
+    kinds = "'health'"
+    source = by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, KINDS_1H, of_hours, f"{kinds}"))
+    values = {
+        "Yellow": "avg(yellow)", "Brown": "avg(brown)", "Together": f"1 - {_MEAN}",
+        "Together, worst picture": "1 - min(least)",
+    }  # fmt: skip
+    text = (
+        "Share of the canopy, mean of the chosen nodes; beyond a fifth together a picture counts as discoloured. "
+        "In steps of an hour or more only together"
+    )
+    panel = lines(
+        dialect, "Yellow and brown", text, series.wide(dialect, source, values), "percentunit", steps={0.2: ORANGE}
+    )
+    return shares(panel).max_data_points(POINTS)
 
 
 def _change(dialect: Dialect) -> Built:
-    sql = series.long(dialect, _lines(dialect, "change"), "node", "1.0 * sum(value)")
+    sql = series.long(dialect, _totals(dialect, "'change'"), "node", "1.0 * sum(total)")
     text = "Cover gained or lost in each step: a harvest, a fallen leaf before the lens, growth"
-    return lines(dialect, "Change of cover", text, sql, "percentunit", label="node")
+    return lines(dialect, "Change of cover", text, sql, "percentunit", label="node").max_data_points(POINTS)
 
 
 def _unseen(dialect: Dialect) -> Built:
-    errors = _lines(dialect, "error")
+    # the condition of an index, word by word: SQLite takes it for nothing less
+    errors = f"{_lines(dialect, 'error')}\nAND i.kind IN ('error', 'malformed')"
     source = f"SELECT l.ts, coalesce(l.label, 'other') AS reason FROM (\n{errors}\n) AS l"
     sql = series.long(dialect, source, "reason", "1.0 * count(*)")
     text = "Pictures that could not tell anything, by reason: too dark, too bright, grey (infra-red)"
@@ -164,7 +218,7 @@ def _marks(dialect: Dialect) -> str:
 def _events(dialect: Dialect) -> Built:
     sql = (
         f'SELECT ts * 1000 AS "When", node AS "Node", kind AS "Kind", {_WHAT} AS "What"\n'
-        f"FROM (\n{_found(dialect)}\n) AS found ORDER BY 1 DESC, 2, 3 LIMIT 200"
+        f"FROM (\n{_found(dialect)}\n) AS found ORDER BY found.ts DESC, 2, 3 LIMIT 200"
     )
     text = "Canopies that looked discoloured, and covers that changed by a tenth of the picture or more"
     panel = rows(dialect, "Events", text, sql).span(24)
