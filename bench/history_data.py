@@ -24,6 +24,8 @@ DAY_S = 86_400
 _FILLED = (*PARTITIONED, node_samples_5m, node_samples_1h)
 _SWEEP_S = 30
 _STORAGE_S = 300
+_HOUR_S = 3600
+_SWEEPS_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,12 @@ def _statements(dialect: str, scale: Scale, end_ts: int) -> Iterator[str]:
     for name, bucket_s, days in (("5m", 300, scale.fine_days), ("1h", 3600, scale.coarse_days)):
         for begin in _days(end_ts, days):
             yield _rollup(dialect, f"node_samples_{name}", begin, bucket_s)
+    for begin in _days(end_ts, min(scale.coarse_days, _SWEEPS_DAYS)):
+        yield _sweeps(begin)
+    for begin in _days(end_ts, scale.coarse_days):
+        yield from _happenings(dialect, begin)
+    if scale.coarse_days:
+        yield from _readings(end_ts)
 
 
 def _days(end_ts: int, days: int) -> range:
@@ -193,8 +201,8 @@ def _samples(dialect: str, begin_ts: int) -> str:
     return _insert("node_samples", _ticks(begin_ts, _SWEEP_S) + _given(dialect), columns, values, "given")
 
 
-def _insert(table: str, source: str, columns: list[str], values: list[str], of: str) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) {source} SELECT {', '.join(values)} FROM {of} WHERE true"
+def _insert(table: str, source: str, columns: list[str], values: list[str], of: str, where: str = "true") -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) {source} SELECT {', '.join(values)} FROM {of} WHERE {where}"
 
 
 def _details(dialect: str, begin_ts: int) -> Iterator[str]:
@@ -214,6 +222,35 @@ def _details(dialect: str, begin_ts: int) -> Iterator[str]:
     columns += ["inodes_total", "inodes_free", "read_only"]
     values = ["ts", "node_id", "'/'", "'/dev/mmcblk0p2'", "'ext4'", "62725623808", "20000000000", "40000000000"]
     yield _insert("storage_samples", source, columns, [*values, "3907584", "3500000", "false"], "given")
+
+
+def _sweeps(begin_ts: int) -> str:
+    source = _ticks(begin_ts, _SWEEP_S).rstrip(",")
+    run = f"'collect_telemetry.sweep_nodes {begin_ts}'"
+    count = "(SELECT count(*) FROM nodes)"
+    columns = ["run_id", "shard", "ts", "duration_s", "nodes_up", "nodes_down", "rows_written", "missed_ticks"]
+    return _insert("sweeps", source, columns, [run, "0", "ts", "4.5", count, "0", f"{count} * 8", "0"], "ticks")
+
+
+def _happenings(dialect: str, begin_ts: int) -> Iterator[str]:
+    """Yield what a day's outages leave: about three a node do not last, one of twelve does and is an event."""
+    source = _ticks(begin_ts, _HOUR_S) + _given(dialect)
+    columns = ["ts", "node_id", "probe", "success", "message"]
+    for offset_s, success, message in ((0, "false", "no answer within 10 s"), (30, "true", "")):
+        values = [f"ts + {offset_s}", "node_id", "'ssh'", success, f"'{message}'"]
+        yield _insert("probe_runs", source, columns, values, "given", "x < 0.12")
+    columns = ["ts", "node_id", "kind", "severity", "message"]
+    for offset_s, kind, severity in ((0, "down", "error"), (90, "up", "info")):
+        values = [f"ts + {offset_s}", "node_id", f"'{kind}'", f"'{severity}'", "'no answer within 10 s'"]
+        yield _insert("node_events", source, columns, values, "given", "y < 0.01")
+
+
+def _readings(end_ts: int) -> Iterator[str]:
+    """Yield the last readings: of one node in fifty a probe fails."""
+    columns = ["node_id", "ts", "uptime_s", "missed_sweeps", "counters", "failing"]
+    for failing, where in (('{"gpu": "no such file"}', "id % 50 = 0"), ("{}", "id % 50 <> 0")):
+        values = ["id", str(end_ts - _SWEEP_S), "100000.0", "0", "'{}'", f"'{failing}'"]
+        yield _insert("node_readings", "", columns, values, "nodes", where)
 
 
 def _rollup(dialect: str, table: str, begin_ts: int, bucket_s: int) -> str:
