@@ -1,13 +1,13 @@
-"""Rollups of ``node_samples`` over five minutes, an hour, a day: least, mean, greatest, how much a node was up.
+"""Rollups of ``node_samples`` from five minutes to a week: least, mean, greatest, how much a node was up.
 
 Whoever adds samples leaves a note of their bucket in the same transaction, however old they are: the spool's come late.
 A step takes the notes of a few buckets that are over, makes those buckets anew from all their samples and deletes just
 the notes that it has read, in one transaction. So a note is there until its samples are counted, a step that was killed
 has done nothing, and one that is done twice changes nothing. Writers wait for nothing here.
 
-Five minutes and hours come from the samples themselves: means of means would be wrong where values are missing. Days come
-from the hours, for a day of samples of a large fleet is too much for one transaction: a mean is that of the hours' means,
-each as heavy as the sweeps that were answered in it. Days can be made as long as their hours are kept.
+Five minutes and hours come from the samples themselves: means of means would be wrong where values are missing. What is
+longer comes from the rollup below it, for a day of samples of a large fleet is too much for one transaction: a mean is
+that of the shorter buckets' means, each as heavy as the sweeps that were answered in it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from evc.store.tables import (
     node_samples_1d,
     node_samples_1h,
     node_samples_5m,
+    node_samples_6h,
+    node_samples_7d,
     rollup_notes,
 )
 
@@ -57,10 +59,12 @@ class Rollup:
         return ts - ts % self.bucket_s
 
 
-DAY = Rollup(node_samples_1d, node_samples_1h, 86_400, 86_400)
-COARSE = Rollup(node_samples_1h, node_samples, 3600, 3600, above=DAY)
+WEEK = Rollup(node_samples_7d, node_samples_1d, 604_800, 604_800)
+DAY = Rollup(node_samples_1d, node_samples_6h, 86_400, 86_400, above=WEEK)
+QUARTER = Rollup(node_samples_6h, node_samples_1h, 21_600, 21_600, above=DAY)
+COARSE = Rollup(node_samples_1h, node_samples, 3600, 3600, above=QUARTER)
 FINE = Rollup(node_samples_5m, node_samples, 300, 900, above=COARSE)
-ROLLUPS = (FINE, COARSE, DAY)
+ROLLUPS = (FINE, COARSE, QUARTER, DAY, WEEK)
 """In the order in which they are made."""
 
 
@@ -252,5 +256,5 @@ _EXTREMES: dict[str, Any] = {"min": func.min, "max": func.max}
 
 
 def _weighted(value: Any, weight: Any) -> Any:
-    """Return the mean of a column; hours that lack the value do not count."""
+    """Return the mean of a column; buckets that lack it do not count."""
     return func.sum(value * weight) / func.nullif(func.sum(case((value.is_not(None), weight))), 0)

@@ -105,7 +105,7 @@ def _silence(dialect: Dialect) -> Built:
     sql = (
         'SELECT p.ts * 1000 AS "When", n.name AS "Node", p.probe AS "Probe",\n'
         "  CASE WHEN p.success THEN 'works again' ELSE 'failed' END AS \"Outcome\", p.message AS \"Message\"\n"
-        f"FROM probe_runs p JOIN nodes n ON n.id = p.node_id WHERE {dialect.within('p.ts')}\nORDER BY 1 DESC, 2, 3 LIMIT 200"
+        f"FROM probe_runs p JOIN nodes n ON n.id = p.node_id WHERE {dialect.within('p.ts')}\nORDER BY p.ts DESC, 2, 3 LIMIT 200"
     )
     text = "Probes that began to fail, failed otherwise or work again; probe ssh is the connection itself"
     panel = rows(dialect, "Probes", text, sql).span(12)

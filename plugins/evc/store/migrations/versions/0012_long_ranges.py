@@ -1,4 +1,8 @@
-"""Rollups of a day, and indexes with which PostgreSQL reads rollups of all nodes without their rows."""
+"""Rollups of six hours, a day and a week, and indexes that answer without the rows, on PostgreSQL.
+
+There rollups of all nodes are read in the order of time, details of one node in the order of theirs: each from an index
+that holds the values too.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from alembic import op
 revision = "0012"
 down_revision = "0011"
 
-_DAY_S = 86_400
-_ROLLUPS = ("node_samples_5m", "node_samples_1h", "node_samples_1d")
+_QUARTER_S = 21_600
+_LONG = ("node_samples_6h", "node_samples_1d", "node_samples_7d")
+_ROLLUPS = ("node_samples_5m", "node_samples_1h", *_LONG)
 _FLEET = (
     "up_ratio",
     "cpu_usage_ratio_avg",
@@ -17,6 +22,18 @@ _FLEET = (
     "network_transmit_bytes_per_s_avg",
     "temperature_celsius_max",
 )
+_DETAILS = {
+    "temperature_samples": ("zone", "celsius"),
+    "network_samples": (
+        "interface",
+        "receive_bytes_per_s",
+        "transmit_bytes_per_s",
+        "receive_errors_per_s",
+        "transmit_errors_per_s",
+        "receive_drops_per_s",
+        "transmit_drops_per_s",
+    ),
+}
 _COLUMNS = (
     "sweep_duration_s",
     "cpu_usage_ratio",
@@ -38,9 +55,10 @@ _COLUMNS = (
 
 
 def upgrade() -> None:
-    """Create the table, note every day that has hours, create the indexes."""
-    _create_rollup("node_samples_1d")
-    _note_days()
+    """Create the tables, note the buckets of all hours, create the indexes."""
+    for name in _LONG:
+        _create_rollup(name)
+    _note_quarters()
     op.create_index("ix_sweeps_ts", "sweeps", ["ts"], unique=False)
     if op.get_bind().dialect.name != "postgresql":
         return
@@ -50,6 +68,9 @@ def upgrade() -> None:
             " (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000)"
         )
         op.create_index(f"ix_{name}_fleet", name, ["ts", "node_id"], unique=False, postgresql_include=_FLEET)
+    for name, columns in _DETAILS.items():
+        op.drop_index(f"ix_{name}_node_id_ts", name)
+        op.create_index(f"ix_{name}_node_id_ts", name, ["node_id", "ts"], unique=False, postgresql_include=columns)
 
 
 def _create_rollup(name: str) -> None:
@@ -71,13 +92,13 @@ def _create_rollup(name: str) -> None:
     op.create_index(f"ix_{name}_node_id_ts", name, ["node_id", "ts"], unique=False)
 
 
-def _note_days() -> None:
-    """Note the days one by one, each found by a look into an index."""
+def _note_quarters() -> None:
+    """Note the six hours that have hours, each found by a look into an index: the rest follows from them."""
     connection = op.get_bind()
-    note = sa.text("INSERT INTO rollup_notes (rollup, ts) VALUES ('node_samples_1d', :ts)")
+    note = sa.text("INSERT INTO rollup_notes (rollup, ts) VALUES ('node_samples_6h', :ts)")
     next_ts = sa.text("SELECT min(ts) FROM node_samples_1h WHERE ts >= :ts")
     found = connection.scalar(next_ts, {"ts": 0})
     while found is not None:
-        day = found - found % _DAY_S
-        connection.execute(note, {"ts": day})
-        found = connection.scalar(next_ts, {"ts": day + _DAY_S})
+        quarter = found - found % _QUARTER_S
+        connection.execute(note, {"ts": quarter})
+        found = connection.scalar(next_ts, {"ts": quarter + _QUARTER_S})
