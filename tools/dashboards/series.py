@@ -55,8 +55,10 @@ def readings(dialect: Dialect, columns: Mapping[str, str], where: str) -> str:
     parts = []
     for below, bucket_s, longer in zip([0, *buckets], buckets, [*ROLLUPS, 0], strict=False):
         conditions = [f"{step} >= {bucket_s}"] * bool(bucket_s) + [f"{step} < {longer}"] * bool(longer)
-        when = f"{' AND '.join(conditions)} AND {dialect.within('ts')} AND {where}"
-        parts.append(f"SELECT {_columns(columns, bucket_s)} FROM {_table(bucket_s)}\nWHERE {when}")
+        when = f"{' AND '.join(conditions)} AND {where}"
+        parts.append(
+            f"SELECT {_columns(columns, bucket_s)} FROM {_table(bucket_s)}\nWHERE {when} AND {dialect.within('ts')}"
+        )
         if bucket_s:
             parts.append(_unmade(dialect, columns, bucket_s, below, when))
     return "\nUNION ALL\n".join(parts)
@@ -81,7 +83,7 @@ def _unmade(dialect: Dialect, columns: Mapping[str, str], bucket_s: int, below: 
     ]
     return (
         f"SELECT {', '.join([f'ts / {bucket_s} * {bucket_s} AS ts', 'node_id', *values])} FROM {_table(below)}\n"
-        f"WHERE {when} AND ts >= {since}\nGROUP BY ts / {bucket_s}, node_id"
+        f"WHERE {when} AND {dialect.within_since('ts', since)}\nGROUP BY ts / {bucket_s}, node_id"
     )
 
 
