@@ -165,7 +165,7 @@ def _table(dialect: Dialect) -> Built:
 def _silent(dialect: Dialect) -> statushistory.Panel:
     source = series.readings(dialect, {"up": "up_ratio"}, _chosen_ids(dialect))
     steps = (
-        f"steps AS (\nSELECT {series.bucket(dialect)} AS ts, node_id, sum(up) AS ups, count(*) AS readings\n"
+        f"steps AS (\nSELECT {series.bucket(dialect)} AS ts, node_id, sum(up) AS ups, CAST(count(*) AS double precision) AS readings\n"
         f"FROM (\n{source}\n) AS r GROUP BY 1, 2)"
     )
     worst = (
@@ -173,7 +173,7 @@ def _silent(dialect: Dialect) -> statushistory.Panel:
         "ORDER BY sum(ups) / sum(readings), node_id LIMIT 40)"
     )
     shown = (
-        "SELECT s.ts, 1.0 * s.ups / s.readings AS up, n.name AS node\n"
+        "SELECT s.ts, s.ups / s.readings AS up, n.name AS node\n"
         "FROM worst w JOIN steps s ON s.node_id = w.node_id JOIN nodes n ON n.id = w.node_id"
     )
     sql = series.long(dialect, shown, "node", "avg(up)", steps, worst)
