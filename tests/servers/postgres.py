@@ -162,9 +162,7 @@ def _spawn(folder: Path, port: int, own: Mapping[str, str]) -> subprocess.Popen[
 
 
 @contextmanager
-def running_postgres(
-    settings: Mapping[str, str] | None = None, kept: Path | None = None
-) -> Iterator[PostgresServer]:
+def running_postgres(settings: Mapping[str, str] | None = None, kept: Path | None = None) -> Iterator[PostgresServer]:
     """Make a server, start it, yield it, stop it and delete its folder.
 
     :param settings: of ``postgresql.conf``, instead of those that suit tests

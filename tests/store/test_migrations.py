@@ -47,7 +47,11 @@ def _is_of_this_database(thing: Any, name: str | None, kind: str, reflected: boo
 @pytest.mark.filterwarnings("ignore:.*uq_nodes_address")  # the next test sees it
 def test_migrations_make_exactly_the_tables(engine: Engine) -> None:
     with engine.connect() as connection:
-        opts = {"version_table": VERSION_TABLE, "include_name": _is_no_partition, "include_object": _is_of_this_database}
+        opts = {
+            "version_table": VERSION_TABLE,
+            "include_name": _is_no_partition,
+            "include_object": _is_of_this_database,
+        }
         context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, metadata) == []
 

@@ -91,7 +91,9 @@ def of_shorter(rows: list[Row], bucket_s: int) -> list[Row]:
         made: Row = {"ts": ts, "node_id": node_id, "samples": sum(samples), "up_ratio": sum(answered) / sum(samples)}
         for column in ROLLED_UP:
             weights = samples if column == "sweep_duration_s" else answered
-            made |= {f"{column}_{n}": _or_none(f, _given(group, f"{column}_{n}")) for n, f in (("min", min), ("max", max))}
+            made |= {
+                f"{column}_{n}": _or_none(f, _given(group, f"{column}_{n}")) for n, f in (("min", min), ("max", max))
+            }
             made[f"{column}_avg"] = _weighted(group, f"{column}_avg", weights)
         made |= {column: _or_none(max, _given(group, column)) for column in ROLLED_UP_TOTALS}
         made["uptime_s_min"] = _or_none(min, _given(group, "uptime_s_min"))
