@@ -29,7 +29,7 @@ from tests.servers.postgres import PostgresServer, running_postgres
 from tests.store.batches import sweep_batch
 
 BACKENDS = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
-FULL = {"postgresql": Scale(1000, 7, 1, 30, 365), "sqlite": Scale(100, 7, 1, 90, 365)}
+FULL = {"postgresql": Scale(1000, 7, 7, 30, 365), "sqlite": Scale(100, 7, 7, 90, 365)}
 QUICK = {"postgresql": Scale(30, 1, 1, 2, 5), "sqlite": Scale(10, 1, 1, 2, 5)}
 SERVER = {
     "shared_buffers": "2GB", "max_wal_size": "8GB", "work_mem": "16MB", "fsync": "on", "synchronous_commit": "on",

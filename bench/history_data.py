@@ -259,7 +259,7 @@ def _readings(end_ts: int) -> Iterator[str]:
 
 
 def _made_until(rollup: Rollup, end_ts: int) -> int:
-    """Return the end of the last bucket that is made: ``maintain_metrics`` is as far behind as its ten minutes allow."""
+    """Return the end of the last bucket that is made, ``maintain_metrics`` being as late as it may."""
     return rollup.bucket(end_ts - _BEHIND_S)
 
 
