@@ -150,8 +150,10 @@ def next_step(engine: Engine, rollup: Rollup, now_ts: int) -> Step | None:
 
 
 def first_note(connection: Connection) -> int | None:
-    """Return the begin of the oldest bucket that is not made yet; None where all are."""
-    found: int | None = connection.scalar(select(func.min(rollup_notes.c.ts)))
+    """Return the begin of the oldest bucket that is still to be made of samples; None where there is none."""
+    names = [rollup.table.name for rollup in ROLLUPS if rollup.source is node_samples]
+    query = select(func.min(rollup_notes.c.ts)).where(rollup_notes.c.rollup.in_(names))
+    found: int | None = connection.scalar(query)
     return found
 
 
