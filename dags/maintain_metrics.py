@@ -1,8 +1,8 @@
 """Roll up the samples, remove what is too old, notice nodes that behave oddly. Every ten minutes.
 
-`node_samples_5m` and `node_samples_1h` get the buckets that are over, and anew those that late samples came for. What
-is older than `[evc] retention_*_days` goes, samples only when they are rolled up; PostgreSQL's partitions are made two
-weeks ahead and dropped whole. The log says what was done and how large the database is.
+`node_samples_5m`, `_1h`, `_6h`, `_1d` and `_7d` get the buckets that are over, and anew those that late samples came for.
+What is older than `[evc] retention_*_days` goes, samples only when they are rolled up; PostgreSQL's partitions are made
+two weeks ahead and dropped whole. The log says what was done and how large the database is.
 
 `detect_anomalies` compares the last hour of each node with the same hour of its earlier weeks, or days, and with its
 group; what begins and ends is an event of kind `anomaly`, which says what is usual.
