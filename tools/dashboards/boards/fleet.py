@@ -163,20 +163,15 @@ def _table(dialect: Dialect) -> Built:
 
 
 def _silent(dialect: Dialect) -> statushistory.Panel:
-    source = series.readings(dialect, {"up": "up_ratio"}, _chosen_ids(dialect))
-    steps = (
-        f"steps AS (\nSELECT {series.bucket(dialect)} AS ts, node_id, sum(up) AS ups, CAST(count(*) AS double precision) AS readings\n"
-        f"FROM (\n{source}\n) AS r GROUP BY 1, 2)"
-    )
+    up = {"up": "up_ratio"}
+    # first which nodes, then their rows: steps of every node would take three times as long
     worst = (
-        "worst AS (\nSELECT node_id FROM steps GROUP BY node_id HAVING sum(ups) < sum(readings)\n"
-        "ORDER BY sum(ups) / sum(readings), node_id LIMIT 40)"
+        f"worst AS (\nSELECT node_id FROM (\n{series.readings(dialect, up, _chosen_ids(dialect))}\n) AS r\n"
+        "GROUP BY node_id HAVING avg(up) < 1 ORDER BY avg(up), node_id LIMIT 40)"
     )
-    shown = (
-        "SELECT s.ts, s.ups / s.readings AS up, n.name AS node\n"
-        "FROM worst w JOIN steps s ON s.node_id = w.node_id JOIN nodes n ON n.id = w.node_id"
-    )
-    sql = series.long(dialect, shown, "node", "avg(up)", steps, worst)
+    source = series.readings(dialect, up, "node_id IN (SELECT node_id FROM worst)")
+    shown = f"SELECT r.ts, r.up, n.name AS node FROM (\n{source}\n) AS r JOIN nodes n ON n.id = r.node_id"
+    sql = series.long(dialect, shown, "node", "avg(1.0 * up)", worst)
     text = "The share of sweeps that were answered, of the 40 nodes that answered least; no cell: no sweep"
     panel = history(
         dialect, "Who did not answer", text, sql, "percentunit", label="node", steps={0.5: "orange", 0.99: "green"}
