@@ -199,13 +199,12 @@ PARTITIONED = (node_samples, temperature_samples, storage_samples, network_sampl
 """Tables that are in partitions on PostgreSQL."""
 REST = "_rest"
 """Ends the name of the partition that takes what no other takes."""
-# Of these the index holds the values too: a node's rows of a day lie on as many pages as there were sweeps.
-_READ_BY_NODE: dict[Table, dict[str, Any]] = {
-    table: {"postgresql_include": [column.name for column in table.columns if column.name not in ("ts", "node_id")]}
-    for table in (temperature_samples, network_samples)
-}
 for _table in PARTITIONED:
-    Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts, **_READ_BY_NODE.get(_table, {}))
+    # One node over time. Of these two the index holds the values too: a node's rows lie on as many pages as there were
+    # sweeps, and no rollup has them.
+    _read = _table in (temperature_samples, network_samples)
+    _values = [column for column in _table.columns if _read and column.name not in ("ts", "node_id")]
+    Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts, *_values)
     _rest: Any = DDL(  # type: ignore[no-untyped-call]
         f"CREATE TABLE {_table.name}{REST} PARTITION OF {_table.name} DEFAULT"
     )
@@ -286,7 +285,8 @@ sweeps = Table(
     Column("rows_written", Integer, nullable=False),
     Column("missed_ticks", Integer, nullable=False),
 )
-Index("ix_sweeps_ts", sweeps.c.ts)
+# the values too: charts read every sweep of their range, and never the row
+Index("ix_sweeps_ts", *(column for column in sweeps.columns if column.name not in ("run_id", "shard")))
 
 # -- rollups of node_samples -------------------------------------------------------------------------------------------
 

@@ -63,11 +63,10 @@ def _numbers(dialect: Dialect) -> list[Built]:
 
 
 def _charts(dialect: Dialect) -> list[Built]:
-    source = f"SELECT * FROM sweeps WHERE {dialect.within('ts')}"
     # shards sweep side by side: the tick is as long as its longest, its nodes are the sum of all
     tick = (
         "SELECT ts, max(duration_s) AS duration_s, sum(nodes_up) AS up, sum(nodes_down) AS down,\n"
-        f"  sum(rows_written) AS written, sum(missed_ticks) AS missed\nFROM (\n{source}\n) AS s GROUP BY ts"
+        f"  sum(rows_written) AS written, sum(missed_ticks) AS missed\nFROM sweeps WHERE {dialect.within('ts')} GROUP BY ts"
     )
     duration = series.wide(dialect, tick, {"Mean": "avg(duration_s)", "Longest": "max(duration_s)"})
     nodes = series.wide(dialect, tick, {"Answered": "1.0 * max(up)", "Silent": "1.0 * max(down)"})

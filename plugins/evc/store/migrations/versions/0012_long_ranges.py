@@ -1,7 +1,7 @@
-"""Rollups of six hours, a day and a week, and indexes that answer without the rows, on PostgreSQL.
+"""Rollups of six hours, a day and a week, and indexes that answer without the rows.
 
-There rollups of all nodes are read in the order of time, details of one node in the order of theirs: each from an index
-that holds the values too.
+Sweeps and the details of one node are read from an index that holds the values too; on PostgreSQL also rollups of all
+nodes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _FLEET = (
     "network_transmit_bytes_per_s_avg",
     "temperature_celsius_max",
 )
+_SWEEPS = ["ts", "duration_s", "nodes_up", "nodes_down", "rows_written", "missed_ticks"]
 _DETAILS = {
     "temperature_samples": ("zone", "celsius"),
     "network_samples": (
@@ -59,7 +60,10 @@ def upgrade() -> None:
     for name in _LONG:
         _create_rollup(name)
     _note_quarters()
-    op.create_index("ix_sweeps_ts", "sweeps", ["ts"], unique=False)
+    op.create_index("ix_sweeps_ts", "sweeps", _SWEEPS, unique=False)
+    for name, columns in _DETAILS.items():
+        op.drop_index(f"ix_{name}_node_id_ts", name)
+        op.create_index(f"ix_{name}_node_id_ts", name, ["node_id", "ts", *columns], unique=False)
     if op.get_bind().dialect.name != "postgresql":
         return
     for name in _ROLLUPS:
@@ -68,9 +72,6 @@ def upgrade() -> None:
             " (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000)"
         )
         op.create_index(f"ix_{name}_fleet", name, ["ts", "node_id"], unique=False, postgresql_include=_FLEET)
-    for name, columns in _DETAILS.items():
-        op.drop_index(f"ix_{name}_node_id_ts", name)
-        op.create_index(f"ix_{name}_node_id_ts", name, ["node_id", "ts"], unique=False, postgresql_include=columns)
 
 
 def _create_rollup(name: str) -> None:
