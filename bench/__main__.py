@@ -30,13 +30,14 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("figure", nargs="*", choices=[[], *FIGURES], help="default: all of them")
     parser.add_argument("--quick", action="store_true", help="small counts, to try the bench itself")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="history's databases: made once, there next time")
     parser.add_argument("--markdown", action="store_true", help="the table as in docs/scale.md")
     return parser.parse_args(given)
 
 
-def _measure(figures: list[str], quick: bool) -> tuple[list[Section], list[str]]:
+def _measure(figures: list[str], quick: bool, kept: Path | None) -> tuple[list[Section], list[str]]:
     folder = Path(tempfile.mkdtemp(prefix="evc-bench-"))
-    stage = Stage(folder, quick)
+    stage = Stage(folder, quick, kept)
     sections, failed = [], []
     try:
         for name in figures:
@@ -65,7 +66,7 @@ def main(given: list[str]) -> int:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        sections, failed = _measure(options.figure or list(FIGURES), options.quick)
+        sections, failed = _measure(options.figure or list(FIGURES), options.quick, options.keep)
     finally:
         leave_private_view()
     lines = [f"- {line}" for line in machine] if options.markdown else machine

@@ -18,19 +18,23 @@ from sqlalchemy import Engine, insert, text
 
 from evc.store.database import open_engine
 from evc.store.partitions import WEEK_S, are_in
-from evc.store.tables import PARTITIONED, ROLLED_UP, node_samples_1h, node_samples_5m, nodes
+from evc.store.rollups import COARSE, FINE, ROLLUPS, Rollup
+from evc.store.tables import PARTITIONED, ROLLED_UP, nodes, rollup_notes
 
 DAY_S = 86_400
-_FILLED = (*PARTITIONED, node_samples_5m, node_samples_1h)
+_FILLED = (*PARTITIONED, *(rollup.table for rollup in ROLLUPS))
 _SWEEP_S = 30
 _STORAGE_S = 300
+_HOUR_S = 3600
+_SWEEPS_DAYS = 30
+_BEHIND_S = 660
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How much there is.
 
-    :param samples_days, details_days, fine_days, coarse_days: of samples, details, five-minute and hourly rollups
+    :param samples_days, details_days, fine_days, coarse_days: of samples, details, five-minute and longer rollups
     """
 
     nodes: int
@@ -48,6 +52,7 @@ def fill(url: str, scale: Scale, end_ts: int) -> None:
         _make_partitions(engine, end_ts, max(scale.samples_days, scale.details_days))
         with _without_indexes(engine):
             _execute_all(engine, list(_statements(engine.dialect.name, scale, end_ts)))
+        _note_unmade(engine, scale, end_ts)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("ANALYZE" if engine.dialect.name == "sqlite" else "VACUUM ANALYZE"))
     finally:
@@ -60,14 +65,17 @@ def _without_indexes(engine: Engine) -> Iterator[None]:
     if not are_in(engine):
         yield
         return
-    for table in _FILLED:
-        _execute(engine, f"ALTER TABLE {table.name} DROP CONSTRAINT pk_{table.name}")
-        _execute(engine, f"DROP INDEX ix_{table.name}_node_id_ts")
+    with engine.begin() as connection:
+        for table in _FILLED:
+            connection.execute(text(f"ALTER TABLE {table.name} DROP CONSTRAINT pk_{table.name}"))
+            for index in table.indexes:
+                index.drop(connection)
     yield
     for table in _FILLED:
         key = ", ".join(table.primary_key.columns.keys())
         _execute(engine, f"ALTER TABLE {table.name} ADD CONSTRAINT pk_{table.name} PRIMARY KEY ({key})")
-        _execute(engine, f"CREATE INDEX ix_{table.name}_node_id_ts ON {table.name} (node_id, ts)")
+        for index in table.indexes:
+            index.create(engine)
 
 
 def _execute_all(engine: Engine, statements: list[str]) -> None:
@@ -117,9 +125,14 @@ def _statements(dialect: str, scale: Scale, end_ts: int) -> Iterator[str]:
         yield _samples(dialect, begin)
     for begin in _days(end_ts, scale.details_days):
         yield from _details(dialect, begin)
-    for name, bucket_s, days in (("5m", 300, scale.fine_days), ("1h", 3600, scale.coarse_days)):
-        for begin in _days(end_ts, days):
-            yield _rollup(dialect, f"node_samples_{name}", begin, bucket_s)
+    for rollup in ROLLUPS:
+        yield from _rollup(dialect, rollup, scale, end_ts)
+    for begin in _days(end_ts, min(scale.coarse_days, _SWEEPS_DAYS)):
+        yield _sweeps(begin)
+    for begin in _days(end_ts, scale.coarse_days):
+        yield from _happenings(dialect, begin)
+    if scale.coarse_days:
+        yield from _readings(end_ts)
 
 
 def _days(end_ts: int, days: int) -> range:
@@ -131,8 +144,8 @@ def _noise(dialect: str) -> str:
     return "random()" if dialect == "postgresql" else "((random() & 1048575) / 1048576.0)"
 
 
-def _ticks(begin_ts: int, step_s: int) -> str:
-    last = begin_ts + DAY_S - step_s
+def _ticks(begin_ts: int, step_s: int, last: int | None = None) -> str:
+    last = begin_ts + DAY_S - step_s if last is None else last
     return (
         f"WITH RECURSIVE ticks(ts) AS (SELECT CAST({begin_ts} AS bigint)"
         f" UNION ALL SELECT ts + {step_s} FROM ticks WHERE ts < {last}),"
@@ -193,8 +206,8 @@ def _samples(dialect: str, begin_ts: int) -> str:
     return _insert("node_samples", _ticks(begin_ts, _SWEEP_S) + _given(dialect), columns, values, "given")
 
 
-def _insert(table: str, source: str, columns: list[str], values: list[str], of: str) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) {source} SELECT {', '.join(values)} FROM {of} WHERE true"
+def _insert(table: str, source: str, columns: list[str], values: list[str], of: str, where: str = "true") -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) {source} SELECT {', '.join(values)} FROM {of} WHERE {where}"
 
 
 def _details(dialect: str, begin_ts: int) -> Iterator[str]:
@@ -216,9 +229,57 @@ def _details(dialect: str, begin_ts: int) -> Iterator[str]:
     yield _insert("storage_samples", source, columns, [*values, "3907584", "3500000", "false"], "given")
 
 
-def _rollup(dialect: str, table: str, begin_ts: int, bucket_s: int) -> str:
-    columns = ["ts", "node_id", "samples", "up_ratio"]
-    values = ["ts", "node_id", str(bucket_s // _SWEEP_S), "1.0"]
+def _sweeps(begin_ts: int) -> str:
+    source = _ticks(begin_ts, _SWEEP_S).rstrip(",")
+    run = f"'collect_telemetry.sweep_nodes {begin_ts}'"
+    count = "(SELECT count(*) FROM nodes)"
+    columns = ["run_id", "shard", "ts", "duration_s", "nodes_up", "nodes_down", "rows_written", "missed_ticks"]
+    return _insert("sweeps", source, columns, [run, "0", "ts", "4.5", count, "0", f"{count} * 8", "0"], "ticks")
+
+
+def _happenings(dialect: str, begin_ts: int) -> Iterator[str]:
+    """Yield what a day's outages leave: about three a node do not last, one of twelve does and is an event."""
+    source = _ticks(begin_ts, _HOUR_S) + _given(dialect)
+    columns = ["ts", "node_id", "probe", "success", "message"]
+    for offset_s, success, message in ((0, "false", "no answer within 10 s"), (30, "true", "")):
+        values = [f"ts + {offset_s}", "node_id", "'ssh'", success, f"'{message}'"]
+        yield _insert("probe_runs", source, columns, values, "given", "x < 0.12")
+    columns = ["ts", "node_id", "kind", "severity", "message"]
+    for offset_s, kind, severity in ((0, "down", "error"), (90, "up", "info")):
+        values = [f"ts + {offset_s}", "node_id", f"'{kind}'", f"'{severity}'", "'no answer within 10 s'"]
+        yield _insert("node_events", source, columns, values, "given", "y < 0.01")
+
+
+def _readings(end_ts: int) -> Iterator[str]:
+    """Yield the last readings: of one node in fifty a probe fails."""
+    columns = ["node_id", "ts", "uptime_s", "missed_sweeps", "counters", "failing"]
+    for failing, where in (('{"gpu": "no such file"}', "id % 50 = 0"), ("{}", "id % 50 <> 0")):
+        values = ["id", str(end_ts - _SWEEP_S), "100000.0", "0", "'{}'", f"'{failing}'"]
+        yield _insert("node_readings", "", columns, values, "nodes", where)
+
+
+def _made_until(rollup: Rollup, end_ts: int) -> int:
+    """Return the end of the last bucket that is made, ``maintain_metrics`` being as late as it may."""
+    return rollup.bucket(end_ts - _BEHIND_S)
+
+
+def _rollup(dialect: str, rollup: Rollup, scale: Scale, end_ts: int) -> Iterator[str]:
+    """Yield the INSERTs of a rollup, some buckets at a time, as they would come."""
+    days = scale.fine_days if rollup is FINE else scale.coarse_days
+    until, step_s = _made_until(rollup, end_ts), max(DAY_S, rollup.bucket_s)
+    columns, values = _rollup_columns(rollup)
+    for begin in range(rollup.bucket(end_ts - days * DAY_S), until, step_s):
+        last = min(begin + step_s, until) - rollup.bucket_s
+        source = _ticks(begin, rollup.bucket_s, last) + _given(dialect)
+        yield _insert(rollup.table.name, source, columns, values, "given")
+
+
+def _rollup_columns(rollup: Rollup) -> tuple[list[str], list[str]]:
+    columns, values = ["ts", "node_id"], ["ts", "node_id"]
+    # about three sweeps a day are missed, one by one
+    missed = f"CASE WHEN y < {3 * rollup.bucket_s / DAY_S} THEN {_SWEEP_S / rollup.bucket_s} ELSE 0.0 END"
+    columns += ["samples", "up_ratio"]
+    values += [str(rollup.bucket_s // _SWEEP_S), f"1.0 - {missed}"]
     for column in ROLLED_UP:
         mean = "CASE WHEN has_gpu THEN y END" if column == "gpu_usage_ratio" else _VALUES[column]
         columns += [f"{column}_min", f"{column}_avg", f"{column}_max"]
@@ -228,4 +289,17 @@ def _rollup(dialect: str, table: str, begin_ts: int, bucket_s: int) -> str:
         values.append(_VALUES[column])
     columns += ["uptime_s_min", "throttled_ratio"]
     values += [_VALUES["uptime_s"], "CASE WHEN can_throttle THEN 0.0 END"]
-    return _insert(table, _ticks(begin_ts, bucket_s) + _given(dialect), columns, values, "given")
+    return columns, values
+
+
+def _note_unmade(engine: Engine, scale: Scale, end_ts: int) -> None:
+    """Note the buckets of samples that are there and not yet made, as who wrote them does."""
+    if not scale.fine_days:
+        return
+    rows = [
+        {"rollup": rollup.table.name, "ts": ts}
+        for rollup in (FINE, COARSE)
+        for ts in range(_made_until(rollup, end_ts), end_ts, rollup.bucket_s)
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(rollup_notes), rows)

@@ -89,10 +89,11 @@ class Stage:
 
     :param folder: temporary, for everything
     :param quick: smaller counts and shorter windows, to try the bench itself
+    :param kept: a folder for databases that take long to make, which are there next time
     """
 
-    def __init__(self, folder: Path, quick: bool) -> None:
-        self.folder, self.quick = folder, quick
+    def __init__(self, folder: Path, quick: bool, kept: Path | None = None) -> None:
+        self.folder, self.quick, self.kept = folder, quick, kept
         self.counts = (50, 100) if quick else (200, 1000)
         self._stack = ExitStack()
         self._runs: dict[tuple[int, str], TaskRun] = {}

@@ -99,7 +99,8 @@ def _older_rollups(connection: Connection, name: str) -> None:
     """Add what retention left of the time before the samples."""
     seconds = SECONDS[name]
     begin = (WEEK if seconds == 300 else LONG).begin // seconds * seconds
-    rows = [_rolled(node, ts) for ts in range(begin, SHORT.begin - 3600, seconds) for node in (CAM_1, CAM_2, HILL)]
+    end = min(SHORT.begin - 3600, SHORT.begin // seconds * seconds)
+    rows = [_rolled(node, ts) for ts in range(begin, end, seconds) for node in (CAM_1, CAM_2, HILL)]
     columns = list(rows[0])
     values = ", ".join(f":{column}" for column in columns)
     connection.execute(text(f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({values})"), rows)

@@ -6,7 +6,10 @@ from sqlalchemy import Connection, text
 
 from evc.store.tables import LATENCIES_MS, ROLLED_UP, ROLLED_UP_TOTALS, latency_columns
 
-SECONDS = {"node_samples_5m": 300, "node_samples_1h": 3600}
+SECONDS = {
+    "node_samples_5m": 300, "node_samples_1h": 3600, "node_samples_6h": 21_600, "node_samples_1d": 86_400,
+    "node_samples_7d": 604_800,
+}  # fmt: skip
 
 
 def roll_up(connection: Connection, name: str) -> None:

@@ -81,12 +81,16 @@ class PostgresServer:
             host=self.host, port=self.port, user=self.user, password=self.password, dbname=database, autocommit=True
         )
 
+    def create(self, database: str) -> None:
+        """Create an empty database."""
+        with self.connect() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(database)))
+
     @contextmanager
     def database(self) -> Iterator[str]:
         """Create an empty database, yield its name, drop it with whoever is still connected."""
         name = f"evc_{secrets.token_hex(6)}"
-        with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        self.create(name)
         try:
             yield name
         finally:
@@ -158,19 +162,25 @@ def _spawn(folder: Path, port: int, own: Mapping[str, str]) -> subprocess.Popen[
 
 
 @contextmanager
-def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
+def running_postgres(settings: Mapping[str, str] | None = None, kept: Path | None = None) -> Iterator[PostgresServer]:
     """Make a server, start it, yield it, stop it and delete its folder.
 
     :param settings: of ``postgresql.conf``, instead of those that suit tests
+    :param kept: a folder that stays: with the server's data from the last time, or none yet
     :raises RuntimeError: its binaries are missing (names the Debian package), or it does not start
     """
-    folder = Path(tempfile.mkdtemp(prefix="evc-postgres-"))
-    server = PostgresServer(folder, secrets.token_urlsafe(12), settings)
+    folder = kept or Path(tempfile.mkdtemp(prefix="evc-postgres-"))
+    is_new = not (folder / "password").exists()
+    password = secrets.token_urlsafe(12) if is_new else (folder / "password").read_text()
+    server = PostgresServer(folder, password, settings)
     try:
-        _own(folder)
-        _init(folder, server.password)
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            _own(folder)
+            _init(folder, server.password)
         server.start()
         yield server
     finally:
         server.stop()
-        shutil.rmtree(folder)
+        if not kept:
+            shutil.rmtree(folder)

@@ -12,21 +12,24 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, Table, delete, func, insert, select
 
 from evc.store.database import open_engine
-from evc.store.rollups import COARSE, FINE, Rollup, lock_mark, next_step, roll_up
+from evc.store.rollups import COARSE, FINE, ROLLUPS, Rollup, lock_mark, next_step, roll_up
 from evc.store.tables import (
     ROLLED_UP,
     ROLLED_UP_TOTALS,
     history_marks,
     node_samples,
+    node_samples_1d,
     node_samples_1h,
     node_samples_5m,
+    node_samples_6h,
+    node_samples_7d,
     rollup_notes,
 )
 from evc.store.writer import Batch, write
 from tests.store.batches import TS, sample, store_with_nodes
 
 HOUR = TS - TS % 3600
-LONG_AFTER = HOUR + 10 * 3600
+LONG_AFTER = HOUR + 10 * 86_400
 Row = dict[str, Any]
 
 
@@ -76,10 +79,40 @@ def plainly(rows: list[Row], bucket_s: int) -> list[Row]:
     return found
 
 
+def of_shorter(rows: list[Row], bucket_s: int) -> list[Row]:
+    """Return the rollup of shorter buckets, computed here."""
+    groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["ts"] // bucket_s * bucket_s, row["node_id"]].append(row)
+    found = []
+    for (ts, node_id), group in sorted(groups.items()):
+        samples = [row["samples"] for row in group]
+        answered = [row["samples"] * row["up_ratio"] for row in group]
+        made: Row = {"ts": ts, "node_id": node_id, "samples": sum(samples), "up_ratio": sum(answered) / sum(samples)}
+        for column in ROLLED_UP:
+            weights = samples if column == "sweep_duration_s" else answered
+            made |= {
+                f"{column}_{n}": _or_none(f, _given(group, f"{column}_{n}")) for n, f in (("min", min), ("max", max))
+            }
+            made[f"{column}_avg"] = _weighted(group, f"{column}_avg", weights)
+        made |= {column: _or_none(max, _given(group, column)) for column in ROLLED_UP_TOTALS}
+        made["uptime_s_min"] = _or_none(min, _given(group, "uptime_s_min"))
+        made["throttled_ratio"] = _weighted(group, "throttled_ratio", answered)
+        found.append(made)
+    return found
+
+
+def _weighted(rows: list[Row], column: str, weights: list[float]) -> float | None:
+    pairs = [(row[column], weight) for row, weight in zip(rows, weights, strict=True) if row[column] is not None]
+    total = sum(weight for _, weight in pairs)
+    return sum(value * weight for value, weight in pairs) / total if total else None
+
+
 def assert_rolled_up(engine: Engine) -> None:
-    rows = stored(engine, node_samples)
-    for rollup in (FINE, COARSE):
-        found, expected = stored(engine, rollup.table), plainly(rows, rollup.bucket_s)
+    for rollup in ROLLUPS:
+        rows = stored(engine, rollup.source)
+        compute = plainly if rollup.source is node_samples else of_shorter
+        found, expected = stored(engine, rollup.table), compute(rows, rollup.bucket_s)
         assert len(found) == len(expected)
         for is_there, should_be in zip(found, expected, strict=True):
             assert is_there == pytest.approx(should_be, nan_ok=False), rollup.table.name
@@ -123,7 +156,7 @@ _ROWS = st.lists(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_in_whatever_order_samples_and_steps_come(engine: Engine, sweeps: list[tuple[list[Row], int]]) -> None:
     with engine.begin() as connection:
-        for table in (node_samples, node_samples_5m, node_samples_1h, rollup_notes):
+        for table in (node_samples, *(rollup.table for rollup in ROLLUPS), rollup_notes):
             connection.execute(delete(table))
     if not _has_nodes(engine):
         store_with_nodes(engine, 2)
@@ -165,6 +198,40 @@ def test_late_rows_count(engine: Engine) -> None:
     done = roll_up(engine, LONG_AFTER)
     assert done["node_samples_5m"].rows == 12 + 1
     assert_rolled_up(engine)
+
+
+def test_a_mean_of_days_is_that_of_their_samples(engine: Engine) -> None:
+    """A node that was away for most of an hour does not count that hour as much as another."""
+    (node_id,) = store_with_nodes(engine, 1)
+    day = HOUR - HOUR % 86_400
+    rows = [sample(node_id, day + 300 * tick) | {"cpu_usage_ratio": 0.5} for tick in range(288)]
+    for row in rows[:11]:
+        row |= {"up": 0, "cpu_usage_ratio": None}
+    rows[11] |= {"cpu_usage_ratio": 1.0}
+    samples_of(engine, *rows)
+    roll_up(engine, LONG_AFTER)
+    for table, buckets in ((node_samples_6h, 4), (node_samples_1d, 1), (node_samples_7d, 1)):
+        assert len(stored(engine, table)) == buckets
+    (made,) = stored(engine, node_samples_1d)
+    assert made["cpu_usage_ratio_avg"] == pytest.approx((0.5 * 276 + 1.0) / 277)
+    assert made["samples"] == 288
+    assert made["up_ratio"] == pytest.approx(277 / 288)
+    assert (made["cpu_usage_ratio_min"], made["cpu_usage_ratio_max"]) == (0.5, 1.0)
+
+
+def test_long_buckets_are_made_anew_when_the_samples_are_gone(engine: Engine) -> None:
+    """They come from shorter ones, which stay."""
+    (node_id,) = store_with_nodes(engine, 1)
+    samples_of(engine, *(sample(node_id, HOUR + 30 * tick) for tick in range(10)))
+    roll_up(engine, LONG_AFTER)
+    before = stored(engine, node_samples_6h)
+    with engine.begin() as connection:
+        lock_mark(connection, LONG_AFTER)
+        connection.execute(delete(node_samples))
+        connection.execute(delete(node_samples_6h))
+        connection.execute(insert(rollup_notes), [{"rollup": "node_samples_6h", "ts": HOUR - HOUR % 21_600}])
+    assert roll_up(engine, LONG_AFTER)["node_samples_6h"].too_late == 0
+    assert stored(engine, node_samples_6h) == before
 
 
 def test_twice_is_as_once(engine: Engine) -> None:

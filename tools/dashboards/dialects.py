@@ -52,6 +52,10 @@ class Dialect(ABC):
         """Return the condition that a time lies in the range."""
 
     @abstractmethod
+    def within_since(self, column: str, since: str) -> str:
+        """Return the condition that a time lies in the part of the range that begins with ``since``."""
+
+    @abstractmethod
     def greatest(self, *values: str) -> str:
         """Return the greatest of several values, none of which is NULL."""
 
@@ -94,6 +98,9 @@ class PostgreSQL(Dialect):
 
     def within(self, column: str) -> str:
         return f"$__unixEpochFilter({column})"
+
+    def within_since(self, column: str, since: str) -> str:
+        return f"{self.within(column)} AND {column} >= {since}"  # by the constants it knows which partitions
 
     def greatest(self, *values: str) -> str:
         return f"greatest({', '.join(values)})"
@@ -140,6 +147,10 @@ class SQLite(Dialect):
 
     def within(self, column: str) -> str:
         return f"{column} >= {self.from_s} AND {column} <= {self.to_s}"
+
+    def within_since(self, column: str, since: str) -> str:
+        # of two lower bounds it looks up one in the index and compares each row with the other
+        return f"{column} >= {self.greatest(self.from_s, since)} AND {column} <= {self.to_s}"
 
     def greatest(self, *values: str) -> str:
         return f"max({', '.join(values)})"

@@ -1,8 +1,9 @@
 """Time series: from which table, in which steps, and with their gaps.
 
 A step is as long as a point of the panel's width (``$__interval_ms``), or longer where the reader wants that. By the step,
-constant conditions choose one of the three tables of samples; PostgreSQL drops the other two when it plans, SQLite before
-it opens them. A step without any row is a row of NULL, so that Grafana draws no line over it.
+constant conditions choose one of the tables of samples; PostgreSQL drops the others when it plans, SQLite before it opens
+them. What a rollup has not got yet, at most its last bucket, comes from the table below it. A step without any row is a
+row of NULL, so that Grafana draws no line over it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from textwrap import indent
 
 from tools.dashboards.dialects import Dialect
 
-ROLLUPS = {300: "node_samples_5m", 3600: "node_samples_1h"}
+SAMPLES = "node_samples"
+ROLLUPS = {
+    300: "node_samples_5m",
+    3600: "node_samples_1h",
+    21_600: "node_samples_6h",
+    86_400: "node_samples_1d",
+    604_800: "node_samples_7d",
+}
+"""By the seconds of a bucket."""
+_UNMADE_S = 1200
+"""How long after its end a bucket is made at the latest, as long as ``maintain_metrics`` keeps its ten minutes."""
 _RAW_NAMES = {"up_ratio": "up", "throttled_ratio": "throttled"}
 
 
@@ -40,16 +51,44 @@ def readings(dialect: Dialect, columns: Mapping[str, str], where: str) -> str:
     :param where: a condition on ``node_id``
     """
     step = step_s(dialect)
-    rolled = ", ".join(["ts", "node_id", *(f"{column} AS {name}" for name, column in columns.items())])
-    raw = ", ".join(["ts", "node_id", *(f"{raw_name(column)} AS {name}" for name, column in columns.items())])
-    within = f"{dialect.within('ts')} AND {where}"
-    return "\nUNION ALL\n".join(
-        (
-            f"SELECT {raw} FROM node_samples\nWHERE {step} < 300 AND {within}",
-            f"SELECT {rolled} FROM node_samples_5m\nWHERE {step} >= 300 AND {step} < 3600 AND {within}",
-            f"SELECT {rolled} FROM node_samples_1h\nWHERE {step} >= 3600 AND {within}",
+    buckets = [0, *ROLLUPS]
+    parts = []
+    for below, bucket_s, longer in zip([0, *buckets], buckets, [*ROLLUPS, 0], strict=False):
+        conditions = [f"{step} >= {bucket_s}"] * bool(bucket_s) + [f"{step} < {longer}"] * bool(longer)
+        when = f"{' AND '.join(conditions)} AND {where}"
+        parts.append(
+            f"SELECT {_columns(columns, bucket_s)} FROM {_table(bucket_s)}\nWHERE {when} AND {dialect.within('ts')}"
         )
+        if bucket_s:
+            parts.append(_unmade(dialect, columns, bucket_s, below, when))
+    return "\nUNION ALL\n".join(parts)
+
+
+def _table(bucket_s: int) -> str:
+    return ROLLUPS.get(bucket_s, SAMPLES)
+
+
+def _columns(columns: Mapping[str, str], bucket_s: int) -> str:
+    given = {name: column if bucket_s else raw_name(column) for name, column in columns.items()}
+    return ", ".join(["ts", "node_id", *(f"{column} AS {name}" for name, column in given.items())])
+
+
+def _unmade(dialect: Dialect, columns: Mapping[str, str], bucket_s: int, below: int, when: str) -> str:
+    """Return the SELECT of the last bucket, made of the table below; never more, for that would be a long way."""
+    made = f"(SELECT coalesce(max(ts), 0) + {bucket_s} FROM {_table(bucket_s)})"
+    since = dialect.greatest(made, f"{dialect.to_s} - {bucket_s + _UNMADE_S}")
+    values = [
+        f"{_AGGREGATES.get(column.rpartition('_')[2], 'max')}({column if below else raw_name(column)}) AS {name}"
+        for name, column in columns.items()
+    ]
+    return (
+        f"SELECT {', '.join([f'ts / {bucket_s} * {bucket_s} AS ts', 'node_id', *values])} FROM {_table(below)}\n"
+        f"WHERE {when} AND {dialect.within_since('ts', since)}\nGROUP BY ts / {bucket_s}, node_id"
     )
+
+
+_AGGREGATES = {"min": "min", "avg": "avg", "ratio": "avg"}
+"""By the end of a column's name; of all others the greatest."""
 
 
 def wide(dialect: Dialect, source: str, values: Mapping[str, str]) -> str:
@@ -67,15 +106,17 @@ def wide(dialect: Dialect, source: str, values: Mapping[str, str]) -> str:
     )
 
 
-def long(dialect: Dialect, source: str, label: str, value: str) -> str:
+def long(dialect: Dialect, source: str, label: str, value: str, *given: str) -> str:
     """Return the query of a series for each value of a column.
 
     :param source: a SELECT with ``ts`` and the column
     :param label: the column; series are named by it
     :param value: an aggregate of the rows of a step
+    :param given: tables of the query's own that ``source`` reads, ``name AS (SELECT ...)``
     """
+    tables = "".join(f",\n{table}" for table in given)
     return (
-        f"{_grid(dialect)},\npoints AS (\n"
+        f"{_grid(dialect)}{tables},\npoints AS (\n"
         f"  SELECT {bucket(dialect)} AS time, {label}, {value} AS value\n"
         f"  FROM (\n{indent(source, '    ')}\n  ) AS readings\n  GROUP BY 1, 2\n)\n"
         f"SELECT time, {label}, value FROM points\n"

@@ -1,11 +1,13 @@
-"""Rollups of ``node_samples`` over five minutes and an hour: least, mean, greatest, how much a node was up.
+"""Rollups of ``node_samples`` from five minutes to a week: least, mean, greatest, how much a node was up.
 
 Whoever adds samples leaves a note of their bucket in the same transaction, however old they are: the spool's come late.
 A step takes the notes of a few buckets that are over, makes those buckets anew from all their samples and deletes just
 the notes that it has read, in one transaction. So a note is there until its samples are counted, a step that was killed
 has done nothing, and one that is done twice changes nothing. Writers wait for nothing here.
 
-Both rollups come from the samples themselves: means of means would be wrong where values are missing.
+Five minutes and hours come from the samples themselves: means of means would be wrong where values are missing. What is
+longer comes from the rollup below it, for a day of samples of a large fleet is too much for one transaction: a mean is
+that of the shorter buckets' means, each as heavy as the sweeps that were answered in it.
 """
 
 from __future__ import annotations
@@ -14,17 +16,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Float, Select, Table, bindparam, cast, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Float, Select, Table, bindparam, case, cast, delete, func, insert, select
 
 from evc.store.dialects import insert_into
 from evc.store.tables import (
     ROLLED_UP,
     ROLLED_UP_TOTALS,
     history_marks,
-    inference_results_1h,
     node_samples,
+    node_samples_1d,
     node_samples_1h,
     node_samples_5m,
+    node_samples_6h,
+    node_samples_7d,
     rollup_notes,
 )
 
@@ -38,21 +42,30 @@ _IDS_AT_ONCE = 500  # SQLite takes a thousand parameters at least
 class Rollup:
     """A table of buckets.
 
+    :param source: what they are made of
     :param bucket_s: what a row stands for; each ``ts`` is a multiple of it
     :param window_s: how much one transaction makes; a multiple of it
+    :param above: whose bucket is to be made anew after one of these
     """
 
     table: Table
+    source: Table
     bucket_s: int
     window_s: int
+    above: Rollup | None = None
 
     def bucket(self, ts: int) -> int:
         """Return the begin of the bucket that ``ts`` is in."""
         return ts - ts % self.bucket_s
 
 
-FINE = Rollup(node_samples_5m, 300, 900)
-COARSE = Rollup(node_samples_1h, 3600, 3600)
+WEEK = Rollup(node_samples_7d, node_samples_1d, 604_800, 604_800)
+DAY = Rollup(node_samples_1d, node_samples_6h, 86_400, 86_400, above=WEEK)
+QUARTER = Rollup(node_samples_6h, node_samples_1h, 21_600, 21_600, above=DAY)
+COARSE = Rollup(node_samples_1h, node_samples, 3600, 3600, above=QUARTER)
+FINE = Rollup(node_samples_5m, node_samples, 300, 900, above=COARSE)
+ROLLUPS = (FINE, COARSE, QUARTER, DAY, WEEK)
+"""In the order in which they are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,7 @@ def roll_up(engine: Engine, now_ts: int, go_on: Callable[[], bool] = lambda: Tru
     :param go_on: asked before each step; what is left then is done next time
     """
     done: dict[str, Rolled] = {}
-    for rollup in (FINE, COARSE):
+    for rollup in ROLLUPS:
         rolled = done[rollup.table.name] = Rolled()
         while go_on() and (step := next_step(engine, rollup, now_ts)) is not None:
             rolled.add(step)
@@ -127,19 +140,20 @@ def next_step(engine: Engine, rollup: Rollup, now_ts: int) -> Step | None:
         window_end_ts = begin_ts - begin_ts % rollup.window_s + rollup.window_s
         notes = _read_notes(connection, rollup, begin_ts, min(window_end_ts, _over(rollup, now_ts)))
         # their other samples are gone: made from the late ones alone they would be worse than they are
-        alive = sorted({ts for ts in notes.values() if ts >= kept_from_ts})
+        alive = sorted({ts for ts in notes.values() if rollup.source is not node_samples or ts >= kept_from_ts})
         rows = _make(connection, rollup, alive)
-        if rollup is FINE:
-            _note(connection, COARSE, {COARSE.bucket(ts) for ts in alive})
+        if rollup.above:
+            _note(connection, rollup.above, {rollup.above.bucket(ts) for ts in alive})
         _delete_notes(connection, sorted(notes))
         end_ts = max(notes.values()) + rollup.bucket_s
-        return Step(begin_ts, end_ts, rows, sum(ts < kept_from_ts for ts in notes.values()))
+        return Step(begin_ts, end_ts, rows, len(set(notes.values()) - set(alive)))
 
 
 def first_note(connection: Connection) -> int | None:
-    """Return the begin of the oldest bucket of samples that is not made yet; None where all are."""
-    of_samples = rollup_notes.c.rollup != inference_results_1h.name
-    found: int | None = connection.scalar(select(func.min(rollup_notes.c.ts)).where(of_samples))
+    """Return the begin of the oldest bucket that is still to be made of samples; None where there is none."""
+    names = [rollup.table.name for rollup in ROLLUPS if rollup.source is node_samples]
+    query = select(func.min(rollup_notes.c.ts)).where(rollup_notes.c.rollup.in_(names))
+    found: int | None = connection.scalar(query)
     return found
 
 
@@ -198,11 +212,18 @@ def _make(connection: Connection, rollup: Rollup, buckets: list[int]) -> int:
 
 
 def _buckets(rollup: Rollup) -> Select[Any]:
+    source = rollup.source.c
+    begin = source.ts - source.ts % rollup.bucket_s
+    values = _of_samples() if rollup.source is node_samples else _of_rollup(rollup.source)
+    values |= {"ts": begin, "node_id": source.node_id}
+    wanted = source.ts >= bindparam("begin_ts"), source.ts < bindparam("end_ts")
+    columns = [values[column.name].label(column.name) for column in rollup.table.columns]
+    return select(*columns).where(*wanted).group_by(begin, source.node_id)
+
+
+def _of_samples() -> dict[str, Any]:
     sample = node_samples.c
-    begin = sample.ts - sample.ts % rollup.bucket_s
     values: dict[str, Any] = {
-        "ts": begin,
-        "node_id": sample.node_id,
         "samples": func.count(),
         "up_ratio": func.avg(cast(sample.up, Float)),
         **{column: func.max(sample[column]) for column in ROLLED_UP_TOTALS},
@@ -213,6 +234,30 @@ def _buckets(rollup: Rollup) -> Select[Any]:
         values |= {f"{column}_min": func.min(sample[column]), f"{column}_max": func.max(sample[column])}
         # a sum of bytes needs no exact arithmetic, which takes PostgreSQL ten times as long
         values[f"{column}_avg"] = func.avg(cast(sample[column], Float))
-    wanted = sample.ts >= bindparam("begin_ts"), sample.ts < bindparam("end_ts")
-    columns = [values[column.name].label(column.name) for column in rollup.table.columns]
-    return select(*columns).where(*wanted).group_by(begin, sample.node_id)
+    return values
+
+
+def _of_rollup(table: Table) -> dict[str, Any]:
+    bucket = table.c
+    answered = bucket.samples * bucket.up_ratio
+    values: dict[str, Any] = {
+        "samples": func.sum(bucket.samples),
+        "up_ratio": func.sum(answered) / func.sum(bucket.samples),
+        **{column: func.max(bucket[column]) for column in ROLLED_UP_TOTALS},
+        "uptime_s_min": func.min(bucket.uptime_s_min),
+        "throttled_ratio": _weighted(bucket.throttled_ratio, answered),
+    }
+    for column in ROLLED_UP:
+        values |= {f"{column}_{what}": at(bucket[f"{column}_{what}"]) for what, at in _EXTREMES.items()}
+        # how long a node takes is known of one that does not answer, too
+        weight = cast(bucket.samples, Float) if column == "sweep_duration_s" else answered
+        values[f"{column}_avg"] = _weighted(bucket[f"{column}_avg"], weight)
+    return values
+
+
+_EXTREMES: dict[str, Any] = {"min": func.min, "max": func.max}
+
+
+def _weighted(value: Any, weight: Any) -> Any:
+    """Return the mean of a column; buckets that lack it do not count."""
+    return func.sum(value * weight) / func.nullif(func.sum(case((value.is_not(None), weight))), 0)

@@ -198,7 +198,11 @@ network_samples = Table(
 SAMPLED = (node_samples, temperature_samples, storage_samples, network_samples)
 """Tables of what sweeps found: a row a node and sweep, or one for each of its parts."""
 for _table in SAMPLED:
-    Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts)  # one node over time
+    # One node over time. Of these two the index holds the values too: a node's rows lie on as many pages as there were
+    # sweeps, and no rollup has them.
+    _read = _table in (temperature_samples, network_samples)
+    _values = [column for column in _table.columns if _read and column.name not in ("ts", "node_id")]
+    Index(f"ix_{_table.name}_node_id_ts", _table.c.node_id, _table.c.ts, *_values)
 
 probe_runs = Table(
     "probe_runs",
@@ -275,6 +279,8 @@ sweeps = Table(
     Column("rows_written", Integer, nullable=False),
     Column("missed_ticks", Integer, nullable=False),
 )
+# the values too: charts read every sweep of their range, and never the row
+Index("ix_sweeps_ts", *(column for column in sweeps.columns if column.name not in ("run_id", "shard")))
 
 # -- rollups of node_samples -------------------------------------------------------------------------------------------
 
@@ -301,6 +307,21 @@ ROLLED_UP_TOTALS = ("memory_total_bytes", "swap_total_bytes", "storage_total_byt
 """Columns of node_samples of which a rollup has the greatest, under the same name."""
 
 
+FLEET_COLUMNS = (
+    "up_ratio",
+    "cpu_usage_ratio_avg",
+    "network_receive_bytes_per_s_avg",
+    "network_transmit_bytes_per_s_avg",
+    "temperature_celsius_max",
+)
+"""Columns of a rollup that are read of all nodes at once, so from an index of their own on PostgreSQL."""
+# What an index alone shall answer must be known to be visible to all. PostgreSQL looks into that after a fifth of the
+# table is new, which are weeks; here after as many rows as a thousand nodes leave in four hours.
+_READ_BY_INDEX: dict[str, Any] = {
+    "postgresql_with": {"autovacuum_vacuum_insert_scale_factor": 0, "autovacuum_vacuum_insert_threshold": 50000}
+}
+
+
 def _rollup(name: str) -> Table:
     table = Table(
         name,
@@ -314,13 +335,20 @@ def _rollup(name: str) -> Table:
         Column("uptime_s_min", Float),
         Column("throttled_ratio", Float),
         **_KEYED,
+        **_READ_BY_INDEX,
     )
     Index(f"ix_{name}_node_id_ts", table.c.node_id, table.c.ts)
+    # a tenth of the row: SQLite, which keeps rows in the order of their key and has fewer nodes, does without
+    fleet = Index(f"ix_{name}_fleet", table.c.ts, table.c.node_id, postgresql_include=FLEET_COLUMNS)
+    fleet.ddl_if(dialect="postgresql")
     return table
 
 
 node_samples_5m = _rollup("node_samples_5m")
 node_samples_1h = _rollup("node_samples_1h")
+node_samples_6h = _rollup("node_samples_6h")
+node_samples_1d = _rollup("node_samples_1d")
+node_samples_7d = _rollup("node_samples_7d")  # a week begins on a Thursday, as those of partitions do
 
 rollup_notes = Table(
     "rollup_notes",

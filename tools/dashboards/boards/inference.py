@@ -202,7 +202,7 @@ def _runs(dialect: Dialect) -> Built:
         '  r.throttled AS "Throttled", r.message AS "Message"\n'
         f"FROM inference_runs r JOIN nodes n ON n.id = r.node_id\nWHERE {_wanted(dialect, 'r')}\n"
         f"AND r.started_ts <= {dialect.to_s} AND coalesce(r.finished_ts, {dialect.to_s}) >= {dialect.from_s}\n"
-        "ORDER BY 1 DESC, 2 LIMIT 200"
+        "ORDER BY r.started_ts DESC, 2 LIMIT 200"
     )
     text = "Runs that went on in the range: each container, by what it did and what the node did meanwhile"
     panel = rows(dialect, "Runs", text, sql)

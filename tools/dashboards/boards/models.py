@@ -148,7 +148,7 @@ def _builds(dialect: Dialect) -> Built:
         '  substr(b.digest, 8, 12) AS "Digest", substr(b.source_revision, 8, 12) AS "Source", n.name AS "Builder",\n'
         '  b.message AS "Message"\n'
         "FROM builds b JOIN nodes n ON n.id = b.builder_id\n"
-        f"WHERE {dialect.within('b.started_ts')} AND {chosen('model', 'b.model')}\nORDER BY 1 DESC LIMIT 200"
+        f"WHERE {dialect.within('b.started_ts')} AND {chosen('model', 'b.model')}\nORDER BY b.started_ts DESC LIMIT 200"
     )
     panel = rows(dialect, "Builds", "Builds that began in the range, and what became of them", sql)
     panel = column(column(panel, "Began", "dateTimeAsIso", width=170), "State", colored_states=True, width=100)

@@ -62,17 +62,21 @@ def _numbers(dialect: Dialect) -> list[Built]:
     ]
 
 
+def _ticks(dialect: Dialect, **values: str) -> str:
+    """Return the SELECT of values of each tick: shards sweep side by side, so it is of all of them together.
+
+    Only what a chart shows, for SQLite computes the rest too.
+    """
+    columns = ", ".join(f"{value} AS {name}" for name, value in values.items())
+    return f"SELECT ts, {columns} FROM sweeps WHERE {dialect.within('ts')} GROUP BY ts"
+
+
 def _charts(dialect: Dialect) -> list[Built]:
-    source = f"SELECT * FROM sweeps WHERE {dialect.within('ts')}"
-    # shards sweep side by side: the tick is as long as its longest, its nodes are the sum of all
-    tick = (
-        "SELECT ts, max(duration_s) AS duration_s, sum(nodes_up) AS up, sum(nodes_down) AS down,\n"
-        f"  sum(rows_written) AS written, sum(missed_ticks) AS missed\nFROM (\n{source}\n) AS s GROUP BY ts"
-    )
-    duration = series.wide(dialect, tick, {"Mean": "avg(duration_s)", "Longest": "max(duration_s)"})
-    nodes = series.wide(dialect, tick, {"Answered": "1.0 * max(up)", "Silent": "1.0 * max(down)"})
-    written = series.wide(dialect, tick, {"Rows": "avg(written)"})
-    missed = series.wide(dialect, tick, {"Missed ticks": "1.0 * sum(missed)"})
+    duration = series.wide(dialect, _ticks(dialect, s="max(duration_s)"), {"Mean": "avg(s)", "Longest": "max(s)"})
+    asked = _ticks(dialect, up="sum(nodes_up)", down="sum(nodes_down)")
+    nodes = series.wide(dialect, asked, {"Answered": "1.0 * max(up)", "Silent": "1.0 * max(down)"})
+    written = series.wide(dialect, _ticks(dialect, written="sum(rows_written)"), {"Rows": "avg(written)"})
+    missed = series.wide(dialect, _ticks(dialect, missed="sum(missed_ticks)"), {"Missed ticks": "1.0 * sum(missed)"})
     gap = "A gap: nobody swept, or what was swept waits in the spool and comes later, with its own time"
     return [
         lines(
@@ -105,7 +109,7 @@ def _silence(dialect: Dialect) -> Built:
     sql = (
         'SELECT p.ts * 1000 AS "When", n.name AS "Node", p.probe AS "Probe",\n'
         "  CASE WHEN p.success THEN 'works again' ELSE 'failed' END AS \"Outcome\", p.message AS \"Message\"\n"
-        f"FROM probe_runs p JOIN nodes n ON n.id = p.node_id WHERE {dialect.within('p.ts')}\nORDER BY 1 DESC, 2, 3 LIMIT 200"
+        f"FROM probe_runs p JOIN nodes n ON n.id = p.node_id WHERE {dialect.within('p.ts')}\nORDER BY p.ts DESC, 2, 3 LIMIT 200"
     )
     text = "Probes that began to fail, failed otherwise or work again; probe ssh is the connection itself"
     panel = rows(dialect, "Probes", text, sql).span(12)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 
 _WEEK_S = 7 * 86_400
 _TABLE, _BEFORE, _REST = "inference_results", "inference_results_before", "inference_results_rest"
