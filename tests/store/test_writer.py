@@ -286,5 +286,5 @@ def test_every_table_that_a_sweep_fills_is_written() -> None:
     by_others |= {"rollouts", "rollout_nodes", "inference_runs", "inference_results", "scenario_runs"}
     by_others |= {"identities", "identity_galleries", "identity_cursors", "identity_visits"}
     by_others |= {"rollout_approvals", "rollup_notes", "node_samples_5m", "node_samples_1h", "history_marks"}
-    by_others |= {"node_anomalies", "event_notices", "registry_checks"}
+    by_others |= {"node_anomalies", "event_notices", "registry_checks", "inference_runs_1h", "inference_results_1h"}
     assert set(TABLES) == set(metadata.tables) - by_others
