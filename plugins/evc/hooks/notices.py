@@ -145,7 +145,7 @@ class NoticesHook:
     def _mail(self, sender: str, to: Sequence[str], notice: Notice) -> None:
         letter = _letter(sender, to, notice)
         with SmtpHook(self.settings.notify_conn_id) as hook:
-            # not by the hook's own send_email_smtp: it sends again after any error, and drops which addresses were refused
+            # not by the hook's own send_email_smtp: it sends again after any error and drops who was refused
             client = hook._smtp_client
             if not isinstance(client, smtplib.SMTP):
                 raise NoticeFailed("Airflow's SMTP hook gave no client of smtplib's")
