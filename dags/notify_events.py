@@ -1,7 +1,7 @@
 """Tell people of new events: one message a minute at most, by the connection `[evc] notify_conn_id`.
 
 The connection is of type SMTP (to `[evc] notify_to`) or Apprise. Events of `[evc] notify_severity` and worse count, of
-the last day; many of one kind share a line. Each is told once: where a message could not be sent, the next has its
+the last day; many of one kind share a line. Each is told once: where a message reached nobody, the next has its
 events.
 """
 

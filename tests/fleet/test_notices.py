@@ -42,3 +42,11 @@ def test_a_message_has_an_end() -> None:
     notice = compose([event(kind=f"kind-{number}") for number in range(80)])
     assert len(notice.body.splitlines()) == 51
     assert notice.body.endswith("and 30 lines more: evc events has all")
+
+
+def test_a_line_has_an_end_and_prints() -> None:
+    notice = compose([event(message="\x1b[31mhot\u202e\n" + "x" * 100_000)])
+    assert notice.body.startswith("2026-09-21 14:13:20 UTC farm-1: down: [31mhot xxx")
+    assert notice.body.isprintable()
+    assert len(notice.body) == 300
+    assert notice.body.endswith("x...")

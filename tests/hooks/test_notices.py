@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -18,33 +21,51 @@ from evc.errors import InputError, NoticeFailed
 from evc.fleet.nodes import Node
 from evc.hooks.metrics import checked_engine
 from evc.hooks.notices import NoticesHook
+from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.events import record_event
 from evc.store.nodes import store_node
 from tests.servers.airflow import DagRunner
 from tests.servers.sshd import free_port
 
 NOW = int(time.time())
+SMTP_EXTRA = {"disable_ssl": True, "disable_tls": True, "from_email": "evc@example.org", "retry_limit": 1}
 
 
 class _Mailbox:
+    """:ivar then: what happens to a letter after it was taken: "" (the sender hears so), "late" or "cut"."""
+
     def __init__(self) -> None:
         self.letters: list[Any] = []
         self.refuses = False
+        self.unknown: set[str] = set()
+        self.then = ""
+        self.port = free_port()
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        if address in self.unknown:
+            return "550 no such user s3cret"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         if self.refuses:
             return "554 no"
         self.letters.append((envelope.rcpt_tos, message_from_bytes(envelope.content)))
+        if self.then == "late":
+            await asyncio.sleep(60)
+        if self.then == "cut":
+            server.transport.abort()
         return "250 OK"
 
 
 @pytest.fixture
 def mailbox(dag_runner: DagRunner) -> Iterator[_Mailbox]:
     box = _Mailbox()
-    server = Controller(box, hostname="127.0.0.1", port=free_port())
+    server = Controller(box, hostname="127.0.0.1", port=box.port)
     server.start()
-    extra = {"disable_ssl": True, "disable_tls": True, "from_email": "evc@example.org", "retry_limit": 1}
-    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=server.port, extra=extra)
+    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=box.port, extra=SMTP_EXTRA)
     dag_runner.setting("notify_conn_id", "alerts")
     dag_runner.setting("notify_to", "ops@example.org, farm@example.org")
     yield box
@@ -68,11 +89,21 @@ def service(dag_runner: DagRunner) -> Iterator[list[dict[str, Any]]]:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     path = f"json://user:s3cret@127.0.0.1:{server.server_port}"
-    dag_runner.connection("alerts", conn_type="apprise", extra={"config": {"path": path, "tag": "all"}})
-    dag_runner.setting("notify_conn_id", "alerts")
+    apprise_connection(dag_runner, path)
     yield got
     server.shutdown()
     server.server_close()
+
+
+def apprise_connection(dag_runner: DagRunner, *paths: str) -> None:
+    config = [{"path": path, "tag": "all"} for path in paths]
+    dag_runner.connection("alerts", conn_type="apprise", extra={"config": config if len(config) > 1 else config[0]})
+    dag_runner.setting("notify_conn_id", "alerts")
+
+
+def apprise_path() -> str:
+    """The URL of the service that works."""
+    return str(json.loads(os.environ["AIRFLOW_CONN_ALERTS"])["extra"]["config"]["path"])
 
 
 def happen(*kinds: str) -> None:
@@ -110,6 +141,89 @@ def test_what_the_server_refuses_is_told_with_the_next(mailbox: _Mailbox) -> Non
     assert len(mailbox.letters) == 1
 
 
+def test_a_server_that_is_away_is_told_later(dag_runner: DagRunner, mailbox: _Mailbox) -> None:
+    happen("anomaly")
+    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=free_port(), extra=SMTP_EXTRA)
+    with pytest.raises(NoticeFailed, match="^connection alerts: ConnectionRefusedError: Connection refused; mend it"):
+        tell()
+    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=mailbox.port, extra=SMTP_EXTRA)
+    assert tell() == 1
+
+
+@pytest.mark.parametrize("then", ["late", "cut"])
+def test_a_letter_whose_server_does_not_say_is_not_sent_again(
+    dag_runner: DagRunner, mailbox: _Mailbox, caplog: pytest.LogCaptureFixture, then: str
+) -> None:
+    extra = {**SMTP_EXTRA, "timeout": 1, "retry_limit": 5}
+    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=mailbox.port, extra=extra)
+    happen("anomaly")
+    mailbox.then = then
+    assert tell() == 0
+    assert "told or not: the server did not answer" in caplog.text
+    mailbox.then = ""
+    assert tell() == 0
+    assert len(mailbox.letters) == 1
+    happen("down")
+    assert tell() == 1
+
+
+def test_addresses_that_are_refused_are_in_the_log(mailbox: _Mailbox, caplog: pytest.LogCaptureFixture) -> None:
+    mailbox.unknown = {"farm@example.org"}
+    happen("anomaly")
+    assert tell() == 1
+    assert [to for to, _ in mailbox.letters] == [["ops@example.org"]]
+    assert "1 of 2 addresses were refused: farm@example.org (550)" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_letter_that_every_address_refuses_is_told_with_the_next(mailbox: _Mailbox) -> None:
+    mailbox.unknown = {"ops@example.org", "farm@example.org"}
+    happen("anomaly")
+    with pytest.raises(NoticeFailed, match=r"^connection alerts: the server refused every address \(550\); mend it"):
+        tell()
+    mailbox.unknown = set()
+    assert tell() == 1
+
+
+@pytest.fixture
+def locked(dag_runner: DagRunner, mailbox: _Mailbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """The metrics database, which another process locks as soon as the server refused the letter."""
+    file = dag_runner.state_folder / "metrics.db"
+    file.parent.mkdir(parents=True)
+    upgrade(open_engine(embedded_url(dag_runner.state_folder)))
+    dag_runner.connection("evc_metrics", conn_type="sqlite", schema=str(file), extra={"timeout": "0.1"})
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+
+    async def refuse(*_: Any) -> str:
+        other.execute("BEGIN EXCLUSIVE")
+        return "554 no"
+
+    monkeypatch.setattr(mailbox, "handle_DATA", refuse, raising=True)
+    happen("anomaly")
+    yield other
+    other.close()
+
+
+def told_while_locked(pause: Callable[[float], None]) -> str:
+    with pytest.raises(NoticeFailed) as caught:
+        NoticesHook(logging.getLogger("tests.notices"), pause).tell(NOW)
+    return str(caught.value)
+
+
+def test_events_are_given_back_when_the_database_is_back(locked: sqlite3.Connection) -> None:
+    said = told_while_locked(lambda _: locked.rollback())
+    assert said == "connection alerts: the server answered 554; mend it, the next run tells these events"
+    with checked_engine().connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM event_notices").scalar() == 0
+
+
+def test_a_database_that_stays_away_is_told_of(locked: sqlite3.Connection) -> None:
+    pauses: list[float] = []
+    said = told_while_locked(pauses.append)
+    assert said.startswith("connection alerts: the server answered 554; nobody will be told of its events (1), which")
+    assert pauses == [1, 2, 4]
+
+
 def test_an_apprise_service_is_told(service: list[dict[str, Any]]) -> None:
     happen("anomaly")
     assert tell() == 1
@@ -121,14 +235,72 @@ def test_an_apprise_service_is_told(service: list[dict[str, Any]]) -> None:
 
 
 def test_a_service_that_is_away_is_a_failure_without_its_password(
-    dag_runner: DagRunner, service: list[dict[str, Any]]
+    dag_runner: DagRunner, service: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = f"json://user:s3cret@127.0.0.1:{free_port()}"
-    dag_runner.connection("alerts", conn_type="apprise", extra={"config": {"path": path, "tag": "all"}})
+    apprise_connection(dag_runner, f"json://user:s3cret@127.0.0.1:{free_port()}")
     happen("anomaly")
-    with pytest.raises(NoticeFailed, match="a service did not take it") as caught:
+    with pytest.raises(NoticeFailed, match="^connection alerts: its service did not take it; mend it") as caught:
         tell()
-    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in str(caught.value) + caplog.text
+
+
+def test_one_of_two_services_is_enough(
+    dag_runner: DagRunner, service: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    away = f"json://user:s3cret@127.0.0.1:{free_port()}/s3cret"
+    works = apprise_path()
+    apprise_connection(dag_runner, away, works)
+    happen("anomaly")
+    assert tell() == 1
+    assert tell() == 0
+    assert len(service) == 1
+    assert "1 of 2 services did not take it" in caplog.text
+    assert "s3cret" not in caplog.text
+    apprise_connection(dag_runner, away, away)
+    happen("down")
+    with pytest.raises(NoticeFailed, match="none of its 2 services took it"):
+        tell()
+
+
+@pytest.mark.parametrize(("query", "parts"), [("", 2), ("&overflow=truncate", 1)])
+def test_what_is_too_long_for_a_service_comes_in_parts(
+    dag_runner: DagRunner, service: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, query: str, parts: int
+) -> None:
+    path = apprise_path()
+    apprise_connection(dag_runner, f"{path}?format=html{query}")
+    monkeypatch.setattr("apprise.plugins.custom_json.NotifyJSON.body_maxlen", 250)
+    happen("anomaly", "down", "hot")
+    assert tell() == 3
+    assert len(service) == parts
+    assert "&lt;b&gt;hot&lt;/b&gt;" in service[0]["message"]  # a service of HTML gets text, not a node's tags
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://hooks.slack.com/services/T1/s3cret",
+        "json//user:s3cret@host",
+        "foo://user:s3cret@host/x",
+        "jsons://user:s3cret@bad host:99999999/",
+        "json://[s3cret",
+        "",
+        ["s3cret"],
+    ],
+)
+def test_an_url_that_cannot_be_read_is_refused_and_stays_secret(
+    dag_runner: DagRunner, service: list[dict[str, Any]], caplog: pytest.LogCaptureFixture, path: Any
+) -> None:
+    works = apprise_path()
+    apprise_connection(dag_runner, works, path)
+    happen("anomaly")
+    said = "its 2nd URL can't be read" if path else "has an entry without path"
+    with caplog.at_level(logging.DEBUG), pytest.raises(InputError, match=f"^connection alerts: .*{said}") as caught:
+        tell()
+    assert "s3cret" not in str(caught.value) + caplog.text
+    assert service == []
+    apprise_connection(dag_runner, works)
+    assert tell() == 1
 
 
 @pytest.mark.parametrize(
@@ -148,6 +320,25 @@ def test_what_can_tell_nobody_is_refused_before_anything_is_taken(
         dag_runner.connection("alerts", conn_type=conn_type)
     with pytest.raises(InputError, match=said):
         tell()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"conn_type": "smtp", "host": "127.0.0.1"}, "from_email is not set in its extra; allowed: the address that"),
+        ({"conn_type": "smtp", "extra": SMTP_EXTRA}, "its host is not set; allowed: name or address of a mail server"),
+        ({"conn_type": "apprise"}, 'config in its extra is not set, or .*; allowed: {"path": "URL of a service'),
+        ({"conn_type": "apprise", "extra": {"config": "json://s3cret"}}, "config in its extra is no JSON; allowed:"),
+        ({"conn_type": "apprise", "extra": {"config": []}}, "config in its extra is not set, or"),
+    ],
+)
+def test_what_a_connection_lacks_is_named(dag_runner: DagRunner, fields: dict[str, Any], said: str) -> None:
+    dag_runner.setting("notify_conn_id", "alerts")
+    dag_runner.setting("notify_to", "ops@example.org")
+    dag_runner.connection("alerts", **fields)
+    with pytest.raises(InputError, match=f"^connection alerts: {said}") as caught:
+        tell()
+    assert "s3cret" not in str(caught.value)
 
 
 def test_the_dag_is_skipped_where_nobody_is_to_be_told(dag_runner: DagRunner) -> None:

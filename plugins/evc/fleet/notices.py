@@ -11,6 +11,7 @@ STORM = 5
 """From more events of one kind on they share a line."""
 _NAMED = 10
 _MAX_LINES = 50
+_MAX_CHARACTERS = 300
 _WORDS = {"error": "error", "warning": "warning", "info": "note"}
 """What severities are called, the worst first."""
 
@@ -63,7 +64,10 @@ def _lines(events: Sequence[Event]) -> list[str]:
 
 
 def _line(event: Event) -> str:
-    return f"{_when(event.ts)} {event.node}: {event.kind}: {' '.join(event.message.split())}"
+    words = " ".join(event.message.split())
+    # what does not print may recolour a terminal, or turn the rest of a line around
+    line = "".join(it for it in f"{_when(event.ts)} {event.node}: {event.kind}: {words}" if it.isprintable())
+    return line if len(line) <= _MAX_CHARACTERS else f"{line[: _MAX_CHARACTERS - 3]}..."
 
 
 def _storm(kind: str, events: Sequence[Event]) -> str:

@@ -15,7 +15,7 @@ class NotifyEventsOperator(BaseOperator):
         """Return how many events were told.
 
         :raises AirflowSkipException: ``[evc] notify_conn_id`` is not set
-        :raises AirflowException: it could not be sent; a retry sends the same events
+        :raises AirflowException: nobody was told; a retry sends the same events
         """
         from evc.hooks.notices import NoticesHook
 

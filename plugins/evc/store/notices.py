@@ -47,7 +47,7 @@ def confirm(connection: Connection, events: Sequence[Event], now_ts: int) -> Non
 
 
 def release(connection: Connection, events: Sequence[Event]) -> None:
-    """Give ``events`` back, which could not be sent: the next claim takes them."""
+    """Give ``events`` back, which surely reached nobody: the next claim takes them."""
     for event in events:
         connection.execute(delete(event_notices).where(_is(event), event_notices.c.sent_ts.is_(None)))
 
