@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, Table, select, text
 
 from evc.store.nodes import remove_node
+from evc.store.rollups import ROLLUPS
 from evc.store.tables import metadata, node_samples, nodes
 from evc.store.writer import TABLES, Batch, readings, write
 from tests.store.batches import TS, reading, sample, store_with_nodes, sweep_batch, write_sweeps
@@ -285,6 +286,7 @@ def test_every_table_that_a_sweep_fills_is_written() -> None:
     by_others = {"nodes", "geocodes", "models", "builds", "registry_images", "assignments"}
     by_others |= {"rollouts", "rollout_nodes", "inference_runs", "inference_results", "scenario_runs"}
     by_others |= {"identities", "identity_galleries", "identity_cursors", "identity_visits"}
-    by_others |= {"rollout_approvals", "rollup_notes", "node_samples_5m", "node_samples_1h", "history_marks"}
+    by_others |= {"rollout_approvals", "rollup_notes", "history_marks"}
+    by_others |= {rollup.table.name for rollup in ROLLUPS}
     by_others |= {"node_anomalies", "event_notices", "registry_checks", "inference_runs_1h", "inference_results_1h"}
     assert set(TABLES) == set(metadata.tables) - by_others
