@@ -28,8 +28,8 @@ from tools.dashboards.panels import (
 )
 from tools.dashboards.selection import chosen_nodes
 
-POINTS, STEP = 20, "5m"
-"""Of charts over all nodes, which read rollups only: at most about 200 buckets of each node, whatever the range."""
+POINTS, STEP = 15, "5m"
+"""Of charts over all nodes, which read rollups only: some hundred buckets of each node at most, whatever the range."""
 BANDS_CELSIUS = (30, 40, 50, 60, 70, 80, 90)
 
 
