@@ -10,11 +10,12 @@ Both rollups come from the samples themselves: means of means would be wrong whe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Float, Select, Table, bindparam, cast, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Float, Select, Table, bindparam, cast, delete, func, insert, select, update
 
 from evc.store.dialects import insert_into
 from evc.store.tables import (
@@ -30,6 +31,7 @@ from evc.store.tables import (
 SETTLE_S = 60
 """How long after its end a bucket waits for its last samples. A later one is counted too, by a step more."""
 SAMPLES = "node_samples"
+log = logging.getLogger(__name__)
 _IDS_AT_ONCE = 500  # SQLite takes a thousand parameters at least
 
 
@@ -120,6 +122,8 @@ def next_step(engine: Engine, rollup: Rollup, now_ts: int) -> Step | None:
     """
     with engine.begin() as connection:
         kept_from_ts = lock_mark(connection)
+        if kept_from_ts > now_ts:
+            kept_from_ts = _set_back(connection, now_ts)
         begin_ts = _first_note(connection, rollup, now_ts)
         if begin_ts is None:
             return None
@@ -178,6 +182,18 @@ def _read_notes(connection: Connection, rollup: Rollup, begin_ts: int, end_ts: i
 def _delete_notes(connection: Connection, ids: list[int]) -> None:
     for begin in range(0, len(ids), _IDS_AT_ONCE):
         connection.execute(delete(rollup_notes).where(rollup_notes.c.id.in_(ids[begin : begin + _IDS_AT_ONCE])))
+
+
+def _set_back(connection: Connection, now_ts: int) -> int:
+    """Correct a mark that is later than now, as a clock that was ahead leaves it; returns what samples are kept from.
+
+    Until then no sample would be rolled up, and retention would delete each unseen.
+    """
+    oldest = connection.scalar(select(func.min(node_samples.c.ts)))
+    ts = COARSE.bucket(now_ts if oldest is None else min(now_ts, oldest))
+    log.warning("a clock was ahead: samples are rolled up from %d on again", ts)
+    connection.execute(update(history_marks).where(history_marks.c.name == SAMPLES).values(ts=ts))
+    return ts
 
 
 # -- buckets -----------------------------------------------------------------------------------------------------------
