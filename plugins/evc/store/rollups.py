@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Float, Select, Table, bindparam, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Float, Select, Table, bindparam, cast, delete, func, insert, select
 
 from evc.store.dialects import insert_into
 from evc.store.tables import (
@@ -123,7 +123,7 @@ def next_step(engine: Engine, rollup: Rollup, now_ts: int) -> Step | None:
     with engine.begin() as connection:
         kept_from_ts = lock_mark(connection)
         if kept_from_ts > now_ts:
-            kept_from_ts = _set_back(connection, now_ts)
+            kept_from_ts = set_back(connection, node_samples, now_ts)
         begin_ts = _first_note(connection, rollup, now_ts)
         if begin_ts is None:
             return None
@@ -184,15 +184,15 @@ def _delete_notes(connection: Connection, ids: list[int]) -> None:
         connection.execute(delete(rollup_notes).where(rollup_notes.c.id.in_(ids[begin : begin + _IDS_AT_ONCE])))
 
 
-def _set_back(connection: Connection, now_ts: int) -> int:
-    """Correct a mark that is later than now, as a clock that was ahead leaves it; returns what samples are kept from.
+def set_back(connection: Connection, table: Table, now_ts: int) -> int:
+    """Correct a mark that is later than now, as a clock that was ahead leaves it; returns what rows are kept from.
 
-    Until then no sample would be rolled up, and retention would delete each unseen.
+    Until then no row would be rolled up, and retention would delete each unseen.
     """
-    oldest = connection.scalar(select(func.min(node_samples.c.ts)))
+    oldest = connection.scalar(select(func.min(table.c.ts)))
     ts = COARSE.bucket(now_ts if oldest is None else min(now_ts, oldest))
-    log.warning("a clock was ahead: samples are rolled up from %d on again", ts)
-    connection.execute(update(history_marks).where(history_marks.c.name == SAMPLES).values(ts=ts))
+    log.warning("a clock was ahead: %s are rolled up from %d on again", table.name, ts)
+    connection.execute(history_marks.update().where(history_marks.c.name == table.name).values(ts=ts))
     return ts
 
 
