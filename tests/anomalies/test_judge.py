@@ -169,3 +169,46 @@ def test_a_range_is_of_occasions_and_a_few_points_are_none() -> None:
     assert np.isnan(usual(history).middle).all()
     history[0, 2, 2] = 1.0
     assert usual(history).middle.tolist() == [1.0]
+
+
+def _gateway() -> dict[str, Any]:
+    """A group one node of which always does more than the others."""
+    known = fleet(8, farm=list(range(8)))
+    for part in ("recent", "weeks", "days"):
+        known[part][0, PLACE["cpu"]] *= 3
+    return known
+
+
+def test_one_of_a_node_that_is_always_unlike_its_group_ends_too() -> None:
+    known = _gateway()
+    assert findings(known) == []
+    known["is_open"][0, PLACE["cpu"]] = True
+    (found,) = findings(known)
+    assert (found.node, found.what, found.begins) == (0, "cpu", False)
+    put(known, "cpu", 0.95)
+    assert findings(known) == []
+
+
+def test_one_whose_group_moves_with_it_ends() -> None:
+    known = fleet(8, farm=list(range(8)))
+    known["recent"][:, PLACE["temperature"]] += 20
+    known["is_open"][3, PLACE["temperature"]] = True
+    assert [(found.node, found.begins) for found in findings(known)] == [(3, False)]
+
+
+def test_one_goes_on_where_nothing_is_known() -> None:
+    known = fleet()
+    known["weeks"][:], known["days"][:] = np.nan, np.nan
+    known["is_open"][0, PLACE["cpu"]] = True
+    assert findings(known) == []
+
+
+def test_the_group_that_is_named_is_the_one_that_decided() -> None:
+    known = fleet(14, all=list(range(14)), farm=list(range(8)))
+    known["weeks"][:], known["days"][:] = np.nan, np.nan
+    known["recent"][8:, PLACE["cpu"]] = 0.01 + 0.001 * np.arange(6)[:, None]
+    put(known, "cpu", 0.9, node=5)
+    messages = [found.message for found in findings(known) if found.node == 5]
+    assert len(messages) == 1
+    others = known["recent"][:, PLACE["cpu"], -1]
+    assert "other nodes of farm 0.1" in messages[0], others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from evc.hooks import airflow_rows
+from evc.hooks import airflow_rows, maintenance
+from evc.hooks.maintenance import MaintenanceHook
 from evc.store.rollups import FINE
 from evc.store.tables import node_samples, node_samples_1h, node_samples_5m
 from evc.store.writer import write
@@ -68,6 +70,35 @@ def test_a_run_rolls_up_removes_and_tells(
     assert "Airflow's logs: deleted 1 files" in said
     assert dag_runner.run("maintain_metrics") == {"maintain": "success", "detect_anomalies": "success"}
     assert counts(engine) == (4, 4, 4)
+
+
+def test_a_clock_that_is_ahead_deletes_nothing(
+    dag_runner: DagRunner, sqlite_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    dag_runner.setting("retention_logs_days", "0")
+    use(dag_runner, sqlite_engine)
+    (node_id,) = store_with_nodes(sqlite_engine, 1)
+    now_ts = int(time.time()) // 3600 * 3600
+    write(sqlite_engine, sweep_batch([node_id], now_ts - 7200))
+
+    def round_at(ts: int) -> dict[str, int]:
+        return MaintenanceHook(logging.getLogger("tests.maintenance")).run(ts)
+
+    assert round_at(now_ts)["removed"] == 0
+    assert round_at(now_ts + 400 * DAY_S)["removed"] == 0
+    assert "the clock is more than a day ahead" in caplog.text
+    write(sqlite_engine, sweep_batch([node_id], now_ts))
+    assert round_at(now_ts + 7200)["rolled_up"] > 0
+    assert counts(sqlite_engine)[0] == 2
+
+
+@pytest.mark.parametrize(("age_s", "is_due"), [(-1, True), (0, False), (DAY_S, False), (DAY_S + 1, True)])
+def test_logs_are_due_once_a_day_whatever_the_clock_was(tmp_path: Path, age_s: int, is_due: bool) -> None:
+    file = tmp_path / "done"
+    assert maintenance._is_due(file, 1_700_000_000)
+    file.touch()
+    os.utime(file, (1_700_000_000.5, 1_700_000_000.5))
+    assert maintenance._is_due(file, 1_700_000_000 + age_s) == is_due
 
 
 def test_zero_days_keep_for_ever(dag_runner: DagRunner, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from evc.hooks.airflow_logs import delete_old_logs
 
@@ -69,3 +72,33 @@ def test_a_pipe_is_no_log(tmp_path: Path) -> None:
 
 def test_no_folder_no_work(tmp_path: Path) -> None:
     assert delete_old_logs(tmp_path / "none", NOW).files == 0
+
+
+def _unreadable(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Refuse to open what has these names: root, whom tests may run as, is refused nothing."""
+    really = os.open
+
+    def opened(path: str | Path, *args: Any, **kwargs: Any) -> int:
+        if Path(path).name in names:
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", opened)
+
+
+def test_a_folder_that_may_not_be_read_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_run(tmp_path, "a", OLD, dag="a")
+    of_run(tmp_path, "closed", OLD, dag="b")
+    old = [of_run(tmp_path, "b", OLD, dag=dag) for dag in "bc"]
+    _unreadable(monkeypatch, "dag_id=a", "run_id=closed")
+    deleted = delete_old_logs(tmp_path, NOW)
+    assert (deleted.files, deleted.refused) == (2, 2)
+    assert not any(path.exists() for path in old)
+
+
+def test_logs_that_may_not_be_read_at_all_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert delete_old_logs(tmp_path, NOW).refused == 1

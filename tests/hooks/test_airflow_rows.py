@@ -53,6 +53,11 @@ def test_once_a_day_after_maintain_metrics(dag_runner: DagRunner, started: list[
     os.utime(file, (long_ago, long_ago))
     success()
     assert len(started) == 2
+    airflow_rows._running[0].wait(20)
+    ahead = time.time() + 400 * 86_400  # of a clock that was wrong
+    os.utime(file, (ahead, ahead))
+    success()
+    assert len(started) == 3
 
 
 def test_zero_days_leave_airflow_alone(dag_runner: DagRunner, started: list[list[str]]) -> None:

@@ -16,12 +16,10 @@ from evc.store.tables import node_samples_5m
 from tests.servers.airflow import DagRunner
 
 
-def test_a_look_says_what_is_unusual_and_why(dag_runner: DagRunner, caplog: pytest.LogCaptureFixture) -> None:
-    hook = AnomaliesHook(logging.getLogger("tests.anomalies"))
-    now = int(time.time())
-    last = (now - 60) // BUCKET_S * BUCKET_S - BUCKET_S
+def fill(hook: AnomaliesHook, last: int) -> None:
+    """Put in a node that is hotter than usual, ``last`` being its newest bucket."""
     with hook.engine.begin() as connection:
-        node_id, _ = store_node(connection, Node(name="edge-1", host="192.0.2.1"), now)
+        node_id, _ = store_node(connection, Node(name="edge-1", host="192.0.2.1"), last)
         recent = recent_times(last)
         times = {ts for window in (recent, *week_times(last), *day_times(last)) for ts in window}
         rows = [
@@ -35,8 +33,28 @@ def test_a_look_says_what_is_unusual_and_why(dag_runner: DagRunner, caplog: pyte
             for ts in sorted(times)
         ]
         connection.execute(insert(node_samples_5m), rows)
+
+
+def test_a_look_says_what_is_unusual_and_why(dag_runner: DagRunner, caplog: pytest.LogCaptureFixture) -> None:
+    hook = AnomaliesHook(logging.getLogger("tests.anomalies"))
+    now = int(time.time())
+    last = (now - 60) // BUCKET_S * BUCKET_S - BUCKET_S
+    fill(hook, last)
     with caplog.at_level("INFO"):
         assert hook.look(now) == {"nodes": 1, "begun": 1, "ended": 0}
     assert "edge-1: temperature 78 °C, usually 50 °C to 56 °C at this hour of the week" in caplog.text
     assert "nodes looked at: 1, in" in caplog.text
     assert hook.look(now) == {"nodes": 1, "begun": 0, "ended": 0}
+
+
+def test_where_the_last_bucket_is_not_made_yet_the_one_before_is_looked_at(
+    dag_runner: DagRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = AnomaliesHook(logging.getLogger("tests.anomalies"))
+    made = int(time.time()) // BUCKET_S * BUCKET_S
+    fill(hook, made)
+    now = made + 2 * BUCKET_S + 70  # just after the next one is over
+    assert hook.look(now) == {"nodes": 1, "begun": 1, "ended": 0}
+    with caplog.at_level("WARNING"):
+        assert hook.look(now + 3600) == {"nodes": 0, "begun": 0, "ended": 0}
+    assert "no samples of the last hour are rolled up" in caplog.text

@@ -31,6 +31,13 @@ def test_what_is_no_memory(line: str) -> None:
         memory.read(Answer({"/proc/meminfo": f"{line}\nMemFree: 1 kB"}), None)
 
 
+def test_a_total_of_nothing_is_unknown() -> None:
+    sample = memory.read(Answer({"/proc/meminfo": "MemTotal: 0 kB\nMemAvailable: 0 kB\nSwapTotal: 0 kB"}), None)
+    assert sample
+    assert sample.columns["memory_total_bytes"] is None
+    assert sample.columns["swap_total_bytes"] == 0
+
+
 def test_uptime_without_a_boot_id_and_a_boot_id_without_uptime() -> None:
     boot_id = "f452ee6e-c7d4-4be0-99c1-32bc7c835844"
     sample = uptime.read(Answer({"/proc/uptime": "12.34 1.00"}), None)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, insert, select, update
 
-from evc.anomalies.judge import judge
+from evc.anomalies.judge import Finding, judge
 from evc.anomalies.watched import WATCHED
 from evc.anomalies.windows import BUCKET_S, DAY_S, day_times, recent_times, week_times
-from evc.store.anomalies import KIND, read_watch, record_findings
+from evc.store.anomalies import KIND, newest_bucket, read_watch, record_findings
 from evc.store.events import event_rows
 from evc.store.tables import node_anomalies, node_samples_5m, nodes
 from tests.store.batches import TS, add_nodes
@@ -89,3 +89,57 @@ def test_a_removed_node_is_not_looked_at_and_no_node_is_no_fault(filled: Engine)
     with filled.begin() as connection:
         connection.execute(update(nodes).values(removed_ts=NOW))
     assert _look(filled) == 0
+
+
+def test_totals_of_nothing_are_unknown(filled: Engine) -> None:
+    with filled.begin() as connection:
+        nothing = {"memory_total_bytes": 0, "storage_total_bytes": 0}
+        connection.execute(update(node_samples_5m).where(node_samples_5m.c.node_id == 1).values(nothing))
+        watched = read_watch(connection, NOW)
+    assert np.isnan(watched.watch.recent[0, [PLACE["memory"], PLACE["storage"]]]).all()
+    assert watched.watch.recent[1, PLACE["memory"]] == pytest.approx(0.25)
+    assert _look(filled) == 0
+
+
+def test_the_newest_bucket_is_the_last_that_was_made(filled: Engine) -> None:
+    with filled.connect() as connection:
+        assert newest_bucket(connection, NOW) == NOW
+        assert newest_bucket(connection, NOW + 9 * BUCKET_S) == NOW + BUCKET_S
+        assert newest_bucket(connection, NOW + BUCKET_S + 3600) is None
+
+
+def _finding(what: str, begins: bool = True) -> Finding:
+    return Finding(1, what, begins, 1.0, 3.0, f"{what} {begins}")
+
+
+def _record(engine: Engine, *findings: Finding) -> int:
+    with engine.begin() as connection:
+        return record_findings(connection, read_watch(connection, NOW), findings, NOW)
+
+
+def test_a_second_look_at_a_bucket_says_what_is_new(filled: Engine) -> None:
+    assert _record(filled, _finding("cpu")) == 1
+    assert _record(filled, _finding("memory"), _finding("cpu")) == 1  # cpu: of a look at the same time
+    assert _record(filled, _finding("cpu", begins=False)) == 1
+    assert _record(filled, _finding("cpu", begins=False)) == 0
+    with filled.connect() as connection:
+        events = sorted((event["ts"], event["severity"], event["message"]) for event in event_rows(connection))
+    assert events == [
+        (NOW, "warning", "cpu True"), (NOW + 1, "warning", "memory True"), (NOW + 2, "info", "cpu False")
+    ]  # fmt: skip
+
+
+def test_one_that_another_look_began_in_an_earlier_bucket_is_one(filled: Engine) -> None:
+    _record(filled, _finding("cpu"))
+    with filled.begin() as connection:
+        watched = read_watch(connection, NOW)
+        assert record_findings(connection, watched, [_finding("cpu")], NOW + BUCKET_S) == 0
+
+
+def test_those_of_a_removed_node_end(filled: Engine) -> None:
+    _record(filled, _finding("cpu"))
+    with filled.begin() as connection:
+        connection.execute(update(nodes).where(nodes.c.id == 2).values(removed_ts=NOW))
+    assert _look(filled) == 0
+    with filled.connect() as connection:
+        assert list(connection.execute(select(node_anomalies.c.end_ts)).scalars()) == [NOW]

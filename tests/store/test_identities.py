@@ -171,6 +171,9 @@ def test_who_was_not_seen_for_long_is_forgotten(engine: Engine) -> None:
     with engine.begin() as connection:
         assert forget_before(connection, "shop", TS + 100) == 1
         assert open_gallery(connection, "shop").next_id == 3
+        forgotten = open_gallery(connection, "shop")
+        assert forget_before(connection, "shop", TS + 100) == 0
+        assert open_gallery(connection, "shop") == forgotten  # who links just now may go on
     assert [row[2] for row in visits(engine)] == ["b"]
 
 

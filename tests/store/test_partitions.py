@@ -264,3 +264,20 @@ def test_a_row_of_a_week_is_read_from_its_partition_alone(postgres_engine: Engin
     assert "node_samples_20231109" in shown
     assert "node_samples_20231116" not in shown
     assert "node_samples_rest" in shown or "rest" not in shown
+
+
+def test_a_week_that_could_not_be_made_is_made_later(postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evc.store import partitions as module
+
+    make = module._make
+    with monkeypatch.context() as patch:
+        # what a lock that is not had makes it return
+        patch.setattr(module, "_make", lambda engine, table, ts: ts != WEEK and make(engine, table, ts))
+        assert "node_samples_20231109" not in make_ahead(postgres_engine, TS)
+    assert "node_samples_20231109" in make_ahead(postgres_engine, TS)
+    assert len(bounds(postgres_engine)) == 1 + AHEAD
+
+
+def test_a_clock_that_was_ahead_ends_no_partitions(postgres_engine: Engine) -> None:
+    make_ahead(postgres_engine, TS + 52 * WEEK_S)
+    assert len(make_ahead(postgres_engine, TS)) == len(PARTITIONED) * (1 + AHEAD)

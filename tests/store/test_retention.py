@@ -92,6 +92,17 @@ def test_what_is_older_goes_and_no_row_more(engine: Engine, kind: str, monkeypat
     assert all(each.rows == 0 for each in remove_old(engine, kind, HOUR).values())
 
 
+def test_an_anomaly_that_goes_on_stays(engine: Engine) -> None:
+    store_with_nodes(engine, 1)
+    of_one = {"node_id": 1, "ts": HOUR - 9, "value": 1.0, "score": 3.0, "message": ""}
+    ends = {"cpu": None, "memory": HOUR - 1, "storage": HOUR}
+    with engine.begin() as connection:
+        connection.execute(insert(node_anomalies), [{"what": w, "end_ts": end, **of_one} for w, end in ends.items()])
+    assert remove_old(engine, "events", HOUR)["node_anomalies"].rows == 1
+    with engine.connect() as connection:
+        assert set(connection.execute(select(node_anomalies.c.what)).scalars()) == {"cpu", "storage"}
+
+
 def test_samples_stay_until_they_are_rolled_up(engine: Engine) -> None:
     ids = store_with_nodes(engine, 2)
     for tick in range(0, 4 * 3600, 300):

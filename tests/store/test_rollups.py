@@ -352,3 +352,27 @@ def test_the_mark_only_goes_forward(engine: Engine) -> None:
         assert lock_mark(connection, HOUR - 1) == HOUR
         assert lock_mark(connection) == HOUR
     assert stored(engine, history_marks) == [{"name": "node_samples", "ts": HOUR}]
+
+
+@pytest.mark.parametrize("oldest", [HOUR, HOUR + 1800])
+def test_a_mark_of_a_clock_that_was_ahead_is_set_back(
+    engine: Engine, oldest: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    (node_id,) = store_with_nodes(engine, 1)
+    samples_of(engine, sample(node_id, oldest), sample(node_id, HOUR + 7200))
+    with engine.begin() as connection:
+        lock_mark(connection, LONG_AFTER + 400 * 86_400)
+    roll_up(engine, LONG_AFTER)
+    assert_rolled_up(engine)
+    assert stored(engine, history_marks) == [{"name": "node_samples", "ts": HOUR}]
+    assert "a clock was ahead" in caplog.text
+
+
+def test_without_samples_a_mark_is_set_back_to_this_hour(engine: Engine) -> None:
+    (node_id,) = store_with_nodes(engine, 1)
+    with engine.begin() as connection:
+        lock_mark(connection, LONG_AFTER)
+    roll_up(engine, HOUR + 60)
+    samples_of(engine, sample(node_id, HOUR + 90))
+    roll_up(engine, LONG_AFTER)
+    assert_rolled_up(engine)

@@ -102,6 +102,8 @@ class _Quantity:
     def __init__(self, watch: Watch, place: int, quantity: Watched) -> None:
         self.quantity, self.groups = quantity, watch.groups
         self.is_open = watch.is_open[:, place]
+        self.compared_with = np.zeros(len(watch.is_open), np.intp)
+        """Place of the group that each node was compared with, now."""
         self.recent = self._scaled(watch.recent[:, place, -quantity.lasting :])
         weeks, days = (usual(self._scaled(history[:, place])) for history in (watch.weeks, watch.days))
         self.by_week = ~np.isnan(weeks.middle)
@@ -121,9 +123,16 @@ class _Quantity:
         for node in np.flatnonzero((own | unlike) & ~self.is_open):
             score = scores[node, -1] if own[node] else in_group[node, -1]
             yield self._finding(int(node), True, float(score), self._began(int(node), bool(own[node])))
-        quiet = self._all_within(scores, ENDS_AT) & self._all_within(in_group, BEGINS_AT_IN_GROUP)
-        for node in np.flatnonzero(self.is_open & quiet & ~np.isnan(self.recent).any(axis=1)):
+        for node in np.flatnonzero(self.is_open & self._is_quiet(scores, alike, in_group)):
             yield self._finding(int(node), False, float(scores[node, -1]), f"{self._now(int(node))}, as usual again")
+
+    def _is_quiet(self, scores: Values, alike: Values, in_group: Values) -> NDArray[np.bool_]:
+        """Whether an anomaly would be over: by what makes one begin, so that none can go on for ever."""
+        known = ~np.isnan(self.recent).any(axis=1)
+        known &= ~(np.isnan(scores).any(axis=1) & np.isnan(in_group).any(axis=1))
+        itself = self._all_within(scores, ENDS_AT) | self._all_within(scores - alike, ENDS_AT)
+        group = self._all_within(in_group, BEGINS_AT_IN_GROUP) | self._is_usual()
+        return np.asarray(known & itself & group, np.bool_)
 
     def _finding(self, node: int, begins: bool, score: float, message: str) -> Finding:
         return Finding(node, self.quantity.name, begins, float(self._plain(self.recent[node, -1])), score, message)
@@ -144,7 +153,7 @@ class _Quantity:
         Of several groups the one counts in which it stands out least.
         """
         alike, unlike = np.zeros_like(scores), np.full_like(scores, np.nan)
-        for group in self.groups:
+        for place, group in enumerate(self.groups):
             members = group.members
             values = self.recent[members]
             if len(members) <= MIN_MEMBERS or (np.sum(~np.isnan(values), axis=0) <= MIN_MEMBERS).any():
@@ -153,7 +162,9 @@ class _Quantity:
             middle = _median(values.T)
             scatter = _TO_SIGMA * _median(np.abs(values - middle).T)
             off = (values - middle) / np.maximum(scatter, self.least / 2)
-            unlike[members] = np.where(np.isnan(unlike[members]), off, _least(unlike[members], off))
+            nearer = np.isnan(unlike[members]) | (np.abs(off) < np.abs(unlike[members]))
+            unlike[members] = np.where(nearer, off, unlike[members])
+            self.compared_with[members] = np.where(nearer[:, -1], place, self.compared_with[members])
         return alike, np.maximum(unlike, 0) if self.quantity.sides == "high" else unlike
 
     def _lasting(self, scores: Values, threshold: float) -> NDArray[np.bool_]:
@@ -175,13 +186,10 @@ class _Quantity:
             when = "at this hour of the week" if self.by_week[node] else "at this hour"
             low, high = (self._shown(getattr(self.own, part)[node]) for part in ("low", "high"))
             return f"{self._now(node)}, usually {low} to {high} {when}"
-        group, values = self._widest_group(node)
+        group = self.groups[self.compared_with[node]]
+        values = self.recent[group.members[group.members != node], -1]
         low, high = (self._shown(np.nanpercentile(values, share)) for share in (5, 95))
         return f"{self._now(node)}, other nodes of {group.name} {low} to {high}"
-
-    def _widest_group(self, node: int) -> tuple[Group, Values]:
-        mine = max((group for group in self.groups if node in group.members), key=lambda group: len(group.members))
-        return mine, self.recent[mine.members[mine.members != node], -1]
 
     def _now(self, node: int) -> str:
         return f"{self.quantity.name} {self._shown(self.recent[node, -1])}"
@@ -221,10 +229,6 @@ def _quantile(values: Values, share: float) -> Values:
 
 def _median(values: Values) -> Values:
     return _quantile(values, 0.5)
-
-
-def _least(first: Values, second: Values) -> Values:
-    return np.where(np.abs(first) <= np.abs(second), first, second)
 
 
 def _nearer(known: Values, more: Values) -> Values:

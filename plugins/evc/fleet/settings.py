@@ -37,7 +37,7 @@ class Settings:
     :param retention_details_days: temperature_samples, storage_samples, network_samples
     :param retention_rollup_5m_days: node_samples_5m
     :param retention_rollup_1h_days: node_samples_1h and the longer ones, inference_runs_1h, inference_results_1h
-    :param retention_events_days: node_events, node_anomalies and probe_runs
+    :param retention_events_days: node_events, event_notices, node_anomalies from their end and probe_runs
     :param retention_results_days: inference_results
     :param retention_identities_days: identities, from when they were last seen, with their visits
     :param retention_sweeps_days: sweeps

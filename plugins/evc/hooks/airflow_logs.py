@@ -19,13 +19,18 @@ COMPONENTS = ("dag_processor", "dag_processor_manager", "scheduler", "triggerer"
 class Deleted:
     """What went.
 
-    :param refused: files and folders that this user may not delete
+    :param refused: files and folders that this user may not read or delete
     """
 
     files: int = 0
     bytes: int = 0
     folders: int = 0
     refused: int = 0
+
+    def refuse(self, error: OSError) -> None:
+        """Count what could not be done."""
+        if not isinstance(error, FileNotFoundError):  # else somebody else was faster
+            self.refused += 1
 
 
 def delete_old_logs(folder: Path, before_ts: float) -> Deleted:
@@ -34,17 +39,23 @@ def delete_old_logs(folder: Path, before_ts: float) -> Deleted:
     :param folder: ``[logging] base_log_folder``; nothing is done where it does not exist
     """
     deleted = Deleted()
-    for name in _owned(folder):
-        top = folder / name
-        for _, folders, files, fd in os.fwalk(top, topdown=False, follow_symlinks=False):
-            for file in files:
-                _delete_file(fd, file, before_ts, deleted)
-            for each in folders:
-                _delete_folder(fd, each, before_ts, deleted)
+    for name in _owned(folder, deleted):
+        try:
+            _delete_below(folder / name, before_ts, deleted)
+        except OSError as error:  # of the top itself; the others are not its fault
+            deleted.refuse(error)
     return deleted
 
 
-def _owned(folder: Path) -> list[str]:
+def _delete_below(top: Path, before_ts: float, deleted: Deleted) -> None:
+    for _, folders, files, fd in os.fwalk(top, topdown=False, onerror=deleted.refuse, follow_symlinks=False):
+        for file in files:
+            _delete_file(fd, file, before_ts, deleted)
+        for each in folders:
+            _delete_folder(fd, each, before_ts, deleted)
+
+
+def _owned(folder: Path, deleted: Deleted) -> list[str]:
     try:
         with os.scandir(folder) as found:
             return sorted(
@@ -52,7 +63,10 @@ def _owned(folder: Path) -> list[str]:
                 for each in found
                 if (each.name.startswith("dag_id=") or each.name in COMPONENTS) and each.is_dir(follow_symlinks=False)
             )
-    except (FileNotFoundError, NotADirectoryError):
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        deleted.refuse(error)
         return []
 
 
@@ -62,10 +76,8 @@ def _delete_file(fd: int, name: str, before_ts: float, deleted: Deleted) -> None
         if not stat.S_ISREG(found.st_mode) or found.st_mtime >= before_ts:
             return
         os.unlink(name, dir_fd=fd)
-    except FileNotFoundError:
-        return  # somebody else was faster
-    except OSError:
-        deleted.refused += 1
+    except OSError as error:
+        deleted.refuse(error)
         return
     deleted.files += 1
     deleted.bytes += found.st_size

@@ -70,7 +70,8 @@ def command(days: int) -> list[str]:
 
 def _is_due(file: Path) -> bool:
     try:
-        return time.time() - file.stat().st_mtime > EVERY_S
+        # one from the future, of a clock that was ahead, says nothing
+        return not 0 <= time.time() - file.stat().st_mtime <= EVERY_S
     except FileNotFoundError:
         return True
 

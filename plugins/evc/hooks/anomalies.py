@@ -9,7 +9,7 @@ from evc.anomalies.judge import Finding, judge
 from evc.anomalies.windows import BUCKET_S
 from evc.fleet.log import Log
 from evc.hooks.metrics import checked_engine
-from evc.store.anomalies import read_watch, record_findings
+from evc.store.anomalies import WatchedNodes, newest_bucket, read_watch, record_findings
 from evc.store.database import reporting
 from evc.store.rollups import SETTLE_S
 
@@ -22,18 +22,19 @@ class AnomaliesHook:
         self.engine = checked_engine()
 
     def look(self, now_ts: int | None = None) -> dict[str, int]:
-        """Judge the newest bucket that is over; returns nodes, anomalies that began and that ended.
+        """Judge the newest bucket that was made; returns nodes, anomalies that began and that ended.
 
         :param now_ts: for tests
         :raises DatabaseError: the database is away, or its tables are of another version
         """
         begun = time.monotonic()
         now_ts = int(time.time()) if now_ts is None else now_ts
-        last_ts = (now_ts - SETTLE_S) // BUCKET_S * BUCKET_S - BUCKET_S
-        with reporting(), self.engine.begin() as connection:
-            watched = read_watch(connection, last_ts)
-            found = list(judge(watched.watch))
-            record_findings(connection, watched, found, last_ts)
+        with reporting():
+            seen = self._judge((now_ts - SETTLE_S) // BUCKET_S * BUCKET_S - BUCKET_S)
+        if seen is None:
+            self.log.warning("no samples of the last hour are rolled up: nothing to look at")
+            return {"nodes": 0, "begun": 0, "ended": 0}
+        watched, found = seen
         self._say(watched.names, found)
         counts = {"nodes": len(watched.ids), "begun": sum(finding.begins for finding in found)}
         counts["ended"] = len(found) - counts["begun"]
@@ -45,6 +46,17 @@ class AnomaliesHook:
             counts["ended"],
         )
         return counts
+
+    def _judge(self, over_ts: int) -> tuple[WatchedNodes, list[Finding]] | None:
+        """Judge and record. :param over_ts: begin of the last bucket that is over, which need not be made yet"""
+        with self.engine.begin() as connection:
+            last_ts = newest_bucket(connection, over_ts)
+            if last_ts is None:
+                return None
+            watched = read_watch(connection, last_ts)
+            found = list(judge(watched.watch))
+            record_findings(connection, watched, found, last_ts)
+        return watched, found
 
     def _say(self, names: Sequence[str], found: Sequence[Finding]) -> None:
         for finding in found:

@@ -14,6 +14,7 @@ from evc.fleet.settings import Settings
 from evc.hooks.airflow_logs import delete_old_logs
 from evc.hooks.metrics import checked_engine
 from evc.hooks.settings import settings, state_folder
+from evc.store.clock import believed_now
 from evc.store.partitions import are_in, make_ahead
 from evc.store.result_rollups import NAME as RESULTS_1H
 from evc.store.result_rollups import roll_up_results
@@ -56,16 +57,27 @@ class MaintenanceHook:
         engine = checked_engine()
         self._make_partitions(engine, now_ts)
         rolled = self._roll_up(engine, now_ts)
-        removed = self._remove_old(engine, now_ts)
+        today_ts = self._today(engine, now_ts)
+        removed = self._remove_old(engine, today_ts)
         self._give_back(engine)
         total = self._tell_size(engine)
-        self._delete_logs(now_ts)
+        self._delete_logs(now_ts, today_ts)
         if not self._go_on():
             self.log.info("time is up: the next round goes on")
         return {"rolled_up": rolled, "removed": removed, "database_bytes": total}
 
     def _go_on(self) -> bool:
         return not self._stopped and time.monotonic() < self._until
+
+    def _today(self, engine: Engine, now_ts: int) -> int:
+        """Return from when on days are counted back for what is too old."""
+        today_ts = believed_now(engine, now_ts)
+        if today_ts < now_ts:
+            self.log.warning(
+                "the clock is more than a day ahead of the last rounds: until tomorrow what is too old goes as of %s",
+                _when(today_ts),
+            )
+        return today_ts
 
     # -- the database --------------------------------------------------------------------------------------------------
 
@@ -110,13 +122,13 @@ class MaintenanceHook:
 
     # -- Airflow's own -------------------------------------------------------------------------------------------------
 
-    def _delete_logs(self, now_ts: int) -> None:
+    def _delete_logs(self, now_ts: int, today_ts: int) -> None:
         days = self.settings.retention_days("logs")
         done = state_folder(self.settings) / LOGS_DONE
         if not days or not _is_due(done, now_ts) or not self._go_on():
             return
         folder = Path(conf.get("logging", "base_log_folder")).expanduser()
-        deleted = delete_old_logs(folder, now_ts - days * DAY_S)
+        deleted = delete_old_logs(folder, today_ts - days * DAY_S)
         done.touch()
         self.log.info(
             "Airflow's logs: deleted %d files older than %d days, %s", deleted.files, days, amount(deleted.bytes)
@@ -127,7 +139,8 @@ class MaintenanceHook:
 
 def _is_due(file: Path, now_ts: int) -> bool:
     try:
-        return now_ts - file.stat().st_mtime > LOGS_EVERY_S
+        # whole seconds, as now_ts; one from the future, of a clock that was ahead, says nothing
+        return not 0 <= now_ts - int(file.stat().st_mtime) <= LOGS_EVERY_S
     except FileNotFoundError:
         return True
 

@@ -48,6 +48,8 @@ def read(answer: Answer, before: Before | None) -> Sample | None:
     columns: dict[str, Value] = {column: parse(text, key) for key, column in _COLUMNS.items()}
     if columns["memory_total_bytes"] is None:
         raise ParseError(f"{PATH}: {excerpt(text)} has no MemTotal")
+    # a container of some kinds says 0, of which nothing is a share
+    columns["memory_total_bytes"] = columns["memory_total_bytes"] or None
     return Sample(columns=columns)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Float, cast, select, update
+from sqlalchemy import Connection, Float, cast, func, select, update
 
 from evc.anomalies.judge import Finding, Group, Watch
 from evc.anomalies.watched import WATCHED
@@ -18,10 +18,12 @@ from evc.store.events import record_event
 from evc.store.tables import node_anomalies, node_samples_5m, nodes
 
 KIND = "anomaly"
+LOOK_BACK_S = 3600
+"""What was made before is not looked at any more."""
 _bucket = node_samples_5m.c
 _IN_USE = {
-    "memory": 1 - _bucket.memory_available_bytes_avg / cast(_bucket.memory_total_bytes, Float),
-    "storage": _bucket.storage_used_bytes_avg / cast(_bucket.storage_total_bytes, Float),
+    "memory": 1 - _bucket.memory_available_bytes_avg / cast(func.nullif(_bucket.memory_total_bytes, 0), Float),
+    "storage": _bucket.storage_used_bytes_avg / cast(func.nullif(_bucket.storage_total_bytes, 0), Float),
 }
 _COLUMNS: dict[str, Any] = {
     **_IN_USE,
@@ -32,7 +34,7 @@ _COLUMNS: dict[str, Any] = {
     "disk pressure": _bucket.pressure_io_ratio_avg,
     "answer time": _bucket.sweep_duration_s_avg,
 }
-"""By quantity, where a rollup has it. A total of 0 divides nothing: such rows have no total."""
+"""By quantity, where a rollup has it. A total of 0 is unknown: PostgreSQL would refuse to divide by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class WatchedNodes:
     ids: list[int]
     names: list[str]
     watch: Watch
+
+
+def newest_bucket(connection: Connection, last_ts: int) -> int | None:
+    """Return the begin of the newest bucket that was made, up to ``last_ts``; None where the last hour has none."""
+    ts = _bucket.ts
+    made = select(func.max(ts)).where(ts <= last_ts, ts > last_ts - LOOK_BACK_S)
+    found: int | None = connection.scalar(made)
+    return found
 
 
 def read_watch(connection: Connection, last_ts: int) -> WatchedNodes:
@@ -128,34 +138,45 @@ def _open(connection: Connection, ids: list[int]) -> NDArray[np.bool_]:
 
 
 def record_findings(connection: Connection, watched: WatchedNodes, findings: Iterable[Finding], ts: int) -> int:
-    """Keep what begins and what ends, and an event for each node; returns how many events are new.
+    """Keep what begins and what ends, and an event for each node; returns how many events that are.
 
-    Twice for the same bucket is once: what began is open then, what ended is not.
+    Twice for the same bucket is once: what began is open then, what ended is not. Those of removed nodes end.
 
     :param ts: begin of the newest bucket
     """
-    said: dict[tuple[int, bool], list[str]] = {}
+    _end_of_removed(connection, ts)
+    said: dict[int, tuple[list[str], list[str]]] = {}
     for finding in findings:
         node_id = watched.ids[finding.node]
-        (_begin if finding.begins else _end)(connection, node_id, finding, ts)
-        said.setdefault((node_id, finding.begins), []).append(finding.message)
-    events = 0
-    for node_id in {node_id for node_id, _ in said}:
-        begun, ended = said.get((node_id, True), []), said.get((node_id, False), [])
-        events += record_event(
-            connection, node_id, KIND, "warning" if begun else "info", "; ".join([*begun, *ended]), ts
-        )
-    return events
+        if (_begin if finding.begins else _end)(connection, node_id, finding, ts):
+            begun, ended = said.setdefault(node_id, ([], []))
+            (begun if finding.begins else ended).append(finding.message)
+    for node_id, (begun, ended) in said.items():
+        _tell(connection, node_id, "warning" if begun else "info", "; ".join([*begun, *ended]), ts)
+    return len(said)
 
 
-def _begin(connection: Connection, node_id: int, finding: Finding, ts: int) -> None:
-    values = {"value": finding.value, "score": finding.score, "message": finding.message, "end_ts": None}
+def _tell(connection: Connection, node_id: int, severity: str, message: str, ts: int) -> None:
+    # what is there is of an earlier look at this bucket, before late samples came: it said something else
+    while not record_event(connection, node_id, KIND, severity, message, ts):
+        ts += 1
+
+
+def _begin(connection: Connection, node_id: int, finding: Finding, ts: int) -> bool:
+    values = {"value": finding.value, "score": finding.score, "message": finding.message}
     made = insert_into(connection, node_anomalies).values(node_id=node_id, what=finding.what, ts=ts, **values)
-    # late samples may have ended it a moment ago
-    connection.execute(made.on_conflict_do_update(index_elements=["node_id", "what", "ts"], set_=values))
+    # of two looks at once one begins it; what late samples ended in this bucket begins anew in the next one
+    begun = made.on_conflict_do_nothing().returning(node_anomalies.c.ts)
+    return connection.execute(begun).first() is not None
 
 
-def _end(connection: Connection, node_id: int, finding: Finding, ts: int) -> None:
+def _end(connection: Connection, node_id: int, finding: Finding, ts: int) -> bool:
     anomaly = node_anomalies.c
     is_it = (anomaly.node_id == node_id, anomaly.what == finding.what, anomaly.end_ts.is_(None))
+    return connection.execute(update(node_anomalies).where(*is_it).values(end_ts=ts)).rowcount > 0
+
+
+def _end_of_removed(connection: Connection, ts: int) -> None:
+    removed = select(nodes.c.id).where(nodes.c.removed_ts.is_not(None))
+    is_it = (node_anomalies.c.end_ts.is_(None), node_anomalies.c.node_id.in_(removed))
     connection.execute(update(node_anomalies).where(*is_it).values(end_ts=ts))

@@ -225,7 +225,7 @@ def store_links(connection: Connection, version: Version, new: NewSightings, lin
     changed = identity_galleries.c
     claim = update(identity_galleries).where(changed.name == version.name, changed.version == version.version)
     if connection.execute(claim.values(version=after.version, next_id=after.next_id)).rowcount != 1:
-        raise Stopped(f"gallery {version.name}: another task links there, this one ends")
+        raise Stopped(f"gallery {version.name} was changed meanwhile: nothing of this is stored, the next run links it")
     _upsert(
         connection,
         identity_cursors,
@@ -306,6 +306,8 @@ def forget_before(connection: Connection, name: str, ts: int) -> int:
     """Drop the identities that were not seen since ``ts``, with their visits; returns how many. For retention."""
     known = identities.c
     old = select(known.id).where(known.gallery == name, known.end_ts < ts)
+    if connection.execute(old.limit(1)).first() is None:
+        return 0  # a change would stop whoever links just now
     visited = identity_visits.c
     connection.execute(delete(identity_visits).where(visited.gallery == name, visited.identity_id.in_(old)))
     _changed(connection, name)

@@ -65,6 +65,8 @@ PAUSE_S = 0.02
 _PAGES_AT_ONCE = 2_000
 _EMPTY_AT_MOST = 0.25
 _EMPTY_AFTERWARDS = 0.1
+_KEPT_BY = {node_anomalies.name: "end_ts"}
+"""What makes a row old, where that is not ``ts``: an anomaly that goes on stays, having no end."""
 Ask = Callable[[], bool]
 
 
@@ -135,14 +137,15 @@ def _remove(engine: Engine, of: Table, before_ts: int, go_on: Ask) -> Removed:
 
 def _batches(engine: Engine, name: str, before_ts: int, go_on: Ask) -> Iterator[int]:
     """Delete the rows from before ``before_ts``, the oldest first; yields how many each transaction took."""
-    rows = table(name, column("ts"))
-    old = rows.c.ts < before_ts
+    rows = table(name, column(_KEPT_BY.get(name, "ts")))
+    (ts,) = rows.c
+    old = ts < before_ts
     # all rows of a second go together: those of a sweep are one
-    last = select(rows.c.ts).where(old).order_by(rows.c.ts).offset(ROWS_AT_ONCE - 1).limit(1)
+    last = select(ts).where(old).order_by(ts).offset(ROWS_AT_ONCE - 1).limit(1)
     while go_on():
         with engine.connect() as connection:
             through_ts = connection.scalar(last)
-        chosen = old if through_ts is None else rows.c.ts <= through_ts
+        chosen = old if through_ts is None else ts <= through_ts
         with engine.begin() as connection:
             deleted = connection.execute(delete(rows).where(chosen)).rowcount
         if deleted:

@@ -12,6 +12,7 @@ that of the shorter buckets' means, each as heavy as the sweeps that were answer
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ from evc.store.tables import (
 SETTLE_S = 60
 """How long after its end a bucket waits for its last samples. A later one is counted too, by a step more."""
 SAMPLES = "node_samples"
+log = logging.getLogger(__name__)
 _IDS_AT_ONCE = 500  # SQLite takes a thousand parameters at least
 
 
@@ -134,6 +136,8 @@ def next_step(engine: Engine, rollup: Rollup, now_ts: int) -> Step | None:
     """
     with engine.begin() as connection:
         kept_from_ts = lock_mark(connection)
+        if kept_from_ts > now_ts:
+            kept_from_ts = set_back(connection, node_samples, now_ts)
         begin_ts = _first_note(connection, rollup, now_ts)
         if begin_ts is None:
             return None
@@ -195,6 +199,18 @@ def _read_notes(connection: Connection, rollup: Rollup, begin_ts: int, end_ts: i
 def _delete_notes(connection: Connection, ids: list[int]) -> None:
     for begin in range(0, len(ids), _IDS_AT_ONCE):
         connection.execute(delete(rollup_notes).where(rollup_notes.c.id.in_(ids[begin : begin + _IDS_AT_ONCE])))
+
+
+def set_back(connection: Connection, table: Table, now_ts: int) -> int:
+    """Correct a mark that is later than now, as a clock that was ahead leaves it; returns what rows are kept from.
+
+    Until then no row would be rolled up, and retention would delete each unseen.
+    """
+    oldest = connection.scalar(select(func.min(table.c.ts)))
+    ts = COARSE.bucket(now_ts if oldest is None else min(now_ts, oldest))
+    log.warning("a clock was ahead: %s are rolled up from %d on again", table.name, ts)
+    connection.execute(history_marks.update().where(history_marks.c.name == table.name).values(ts=ts))
+    return ts
 
 
 # -- buckets -----------------------------------------------------------------------------------------------------------
