@@ -12,6 +12,7 @@ from evc.fleet.results import Result
 from evc.store.inference import Chunk, Run, change_run, open_run, reset_run, store_chunk
 from evc.store.result_rollups import HOUR_S, next_hour, roll_up_results
 from evc.store.retention import remove_old
+from evc.store.rollups import lock_mark
 from evc.store.tables import (
     LATENCIES_MS,
     inference_results,
@@ -153,6 +154,14 @@ def test_lines_stay_until_they_are_rolled_up(engine: Engine) -> None:
     append(engine, run, line(HOUR + 1))  # from before what is kept: the hour stays as it is
     assert roll_up_results(engine, HOUR + 5 * HOUR_S).too_late == 1
     assert [row["lines"] for row in made(engine)] == [1, 1, 1, 1]
+
+
+def test_a_mark_of_a_clock_that_was_ahead_is_set_back(engine: Engine) -> None:
+    append(engine, opened(engine), line(HOUR))
+    with engine.begin() as connection:
+        lock_mark(connection, HOUR + 400 * 86_400, name=inference_results.name)
+    assert roll_up_results(engine, HOUR + 2 * HOUR_S).too_late == 0
+    assert [row["lines"] for row in made(engine)] == [1]
 
 
 def test_old_hours_go_with_the_other_rollup_of_an_hour(engine: Engine) -> None:

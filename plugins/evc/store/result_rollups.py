@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from evc.fleet.results import ERROR, FRAME, MALFORMED
-from evc.store.rollups import SETTLE_S, Rolled, Step, lock_mark
+from evc.store.rollups import SETTLE_S, Rolled, Step, lock_mark, set_back
 from evc.store.tables import (
     LATENCIES_MS,
     inference_results,
@@ -86,6 +86,8 @@ def next_hour(engine: Engine, now_ts: int) -> Step | None:
     """
     with engine.begin() as connection:
         kept_from_ts = lock_mark(connection, name=RESULTS)
+        if kept_from_ts > now_ts:
+            kept_from_ts = set_back(connection, inference_results, now_ts)
         hour = first_hour(connection, hour_of(now_ts - SETTLE_S))
         if hour is None:
             return None

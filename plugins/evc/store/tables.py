@@ -364,7 +364,7 @@ history_marks = Table(
     "history_marks",
     metadata,
     Column("name", String(32), primary_key=True),
-    Column("ts", BigInteger, nullable=False),  # rows of node_samples before it are gone, or about to go
+    Column("ts", BigInteger, nullable=False),  # rows of that table before it are gone, or about to go
 )
 
 geocodes = Table(
