@@ -150,7 +150,17 @@ def test_missing_packages_are_installed_by_sudo(machine: Machine) -> None:
 
 
 def test_nothing_is_installed_where_nothing_is_missing(machine: Machine) -> None:
-    programs = ("sshd", "ssh-keygen", "initdb", "busybox", "dockerd", "docker-registry", "openssl", "mmdebstrap")
+    programs = (
+        "sshd",
+        "ssh-keygen",
+        "initdb",
+        "busybox",
+        "dockerd",
+        "docker-registry",
+        "docker-compose",
+        "openssl",
+        "mmdebstrap",
+    )
     for name in (*programs, "mkfs.ext4", "tc"):
         machine.stub(name, "exit 0")
     ran = _packages(machine)

@@ -22,7 +22,6 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from evc.errors import DatabaseAway, DatabaseError, InputError, SchemaMismatch
 from evc.fleet.connections import read_connection
 from evc.store.faults import UPGRADE, database_name, translate
-from evc.store.readers import renew_readers
 
 CONNECTION = "connection evc_metrics"
 VERSION_TABLE = "evc_schema"  # of its own, so that the tables may share a database with Airflow's
@@ -226,8 +225,14 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
         if before != HEAD:
             _migrate(connection)
             if not sqlite:
-                renew_readers(connection)
+                _renew_readers(connection)
     return before, HEAD
+
+
+def _renew_readers(connection: Connection) -> None:
+    from evc.store.readers import renew_readers  # noqa: PLC0415  which reads from here
+
+    renew_readers(connection)
 
 
 def _revision(connection: Connection) -> str | None:

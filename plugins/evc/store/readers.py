@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from evc.errors import InputError
+from evc.store.database import VERSION_TABLE
 from evc.store.tables import metadata
 
 _WHERE = "reader"
@@ -65,7 +66,7 @@ def _verifier(connection: Connection, login: str, password: str) -> str:
 
 
 def _grant(connection: Connection, login: str) -> None:
-    tables = ", ".join(_quoted(connection, name) for name in sorted(metadata.tables))
+    tables = ", ".join(_quoted(connection, name) for name in sorted([VERSION_TABLE, *metadata.tables]))
     _run(connection, f"GRANT USAGE ON SCHEMA public TO {_quoted(connection, login)}")
     _run(connection, f"GRANT SELECT ON {tables} TO {_quoted(connection, login)}")
 
