@@ -21,8 +21,8 @@ KINDS_1H = "inference_results_1h"
 """By hour, run and kind: lines and their values."""
 HOUR_S = 3600
 LONG_S = 2 * 86_400
-POINTS = 300
-"""Of a chart with a series for each node: a hundred nodes are as many rows as a browser draws without a wait."""
+POINTS = 150
+"""Of a chart with a series for each node: so many that a week is drawn in steps of an hour, from rollups."""
 
 
 def by_step(dialect: Dialect, lines: str, hours: str) -> str:
