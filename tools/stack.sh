@@ -118,7 +118,7 @@ up() {
     check_env
     choose_urls
     say 'building the image of Airflow'
-    compose build --quiet init || fail 'the image could not be built; without --quiet it says why: compose build init'
+    compose build --quiet init || fail 'the image of Airflow could not be built; to see why: docker compose build init'
     compose up --detach --remove-orphans || give_up 'it did not start'
     case ,$(value COMPOSE_PROFILES ''), in
     *,grafana,*) ;;
@@ -156,5 +156,5 @@ down | airflow | evc)
     [ -e .env ] || fail 'there is no .env: make up was never run here'
     if [ "$1" = down ]; then down; else inside "$@"; fi
     ;;
-*) fail 'tools/stack.sh up | down | airflow ... | evc ...' ;;
+*) fail "\"${1:-}\" is no command; allowed: up, down, airflow ..., evc ..." ;;
 esac

@@ -17,7 +17,11 @@ def main() -> int:
     wanted = ssl.PEM_cert_to_DER_cert(pem[: pem.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")])
     faces = (("registry", "EVC_REGISTRY_PORT"), ("registry-pull", "EVC_REGISTRY_PULL_PORT"))
     served = (ssl.get_server_certificate((host, int(os.environ[port])), timeout=10) for host, port in faces)
-    return int(any(ssl.PEM_cert_to_DER_cert(certificate) != wanted for certificate in served))
+    try:
+        return int(any(ssl.PEM_cert_to_DER_cert(certificate) != wanted for certificate in served))
+    except OSError as error:
+        print(f"the registry does not answer and is started anew: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
