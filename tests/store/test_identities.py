@@ -69,6 +69,12 @@ def visits(engine: Engine) -> list[tuple[int, int, str, int, int]]:
         return [tuple(row) for row in connection.execute(query.order_by(told.identity_id, told.ts, told.track))]
 
 
+def ways_of(engine: Engine) -> list[tuple[int, int, int, int, int]]:
+    with engine.connect() as connection:
+        found = ways(connection, "shop", TS, TS + 10_000)
+    return [(it.identity_id, it.from_node_id, it.to_node_id, it.left_ts - TS, it.ts - TS) for it in found]
+
+
 def test_who_was_seen_where_and_when(engine: Engine) -> None:
     store_with_nodes(engine, 3)
     place(engine)
@@ -99,10 +105,12 @@ def test_new_and_late_lines_go_on_from_what_is_known(engine: Engine) -> None:
     tell(engine, 1, [line("a", 0, ALICE)])
     tell(engine, 3, [line("c", 700, ALICE)])
     match_identities(engine, ORDER, LOG)
+    assert ways_of(engine) == [(1, 1, 3, 0, 700)]
     tell(engine, 3, [line("c", 705, ALICE)])
     tell(engine, 2, [line("b", 350, ALICE), line("d", 690, ALICE)])  # was away until now
     match_identities(engine, ORDER, LOG)
     assert visits(engine) == [(1, 1, "a", 0, 1), (1, 2, "b", 350, 1), (1, 3, "c", 700, 2), (2, 2, "d", 690, 1)]
+    assert ways_of(engine) == [(1, 1, 2, 0, 350), (1, 2, 3, 350, 700)]
 
 
 def test_line_by_line_is_as_all_at_once(engine: Engine) -> None:
@@ -156,8 +164,10 @@ def test_a_run_that_is_done_anew_leaves_nothing_of_the_old_one(engine: Engine) -
     tell(engine, 1, [line("1", 0, ALICE), line("2", 1, BOB)])
     tell(engine, 2, [line("1", 900, ALICE)])
     match_identities(engine, ORDER, LOG)
+    assert [way[1:] for way in ways_of(engine)] == [(1, 2, 0, 900)]
     tell(engine, 1, [line("1", 2000, BOB), line("2", 2000, ALICE), line("3", 2900, BOB)], anew=1500)
     match_identities(engine, ORDER, LOG)
+    assert [way[1:] for way in ways_of(engine)] == [(2, 1, 900, 2000)]
     assert [(node, track, at) for _, node, track, at, _ in visits(engine)] == [
         (2, "1", 900), (1, "2", 2000), (1, "1", 2000), (1, "3", 2900)
     ]  # fmt: skip

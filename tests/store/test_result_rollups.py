@@ -10,7 +10,7 @@ from sqlalchemy import Engine, Table, func, select
 
 from evc.fleet.results import Result
 from evc.store.inference import Chunk, Run, change_run, open_run, reset_run, store_chunk
-from evc.store.result_rollups import HOUR_S, next_hour, roll_up_results
+from evc.store.result_rollups import HOUR_S, next_hour, note_results, roll_up_results
 from evc.store.retention import remove_old
 from evc.store.rollups import lock_mark
 from evc.store.tables import (
@@ -18,6 +18,7 @@ from evc.store.tables import (
     inference_results,
     inference_results_1h,
     inference_runs_1h,
+    inference_runs_5m,
     latency_columns,
     rollup_notes,
 )
@@ -59,7 +60,7 @@ def test_an_hour_has_a_row_for_each_kind(engine: Engine) -> None:
     run = append(engine, opened(engine), line(HOUR, "k", 1.0), line(HOUR + 3599, "k", -3.0), line(HOUR + 1, "k"))
     append(engine, run, line(HOUR + 2, "frame", None, 12.5), line(HOUR + HOUR_S, "k", 7.0))
     rolled = roll_up_results(engine, HOUR + 2 * HOUR_S)
-    assert (rolled.rows, rolled.through_ts, rolled.too_late) == (3, HOUR + HOUR_S, 0)
+    assert (rolled.rows, rolled.through_ts, rolled.too_late) == (3 + 2, HOUR + HOUR_S, 0)
     frame, of_kind = made(engine)
     of_run = {"ts": HOUR, "run_id": run.id, "node_id": 1, "model": "m"}
     assert dict(of_kind) == {
@@ -82,6 +83,21 @@ def test_an_hour_has_a_row_for_each_run(engine: Engine) -> None:
         **dict.fromkeys(latency_columns()), "ts": HOUR, "run_id": run.id, "node_id": 1, "model": "m", "digest": "d",
         "lines": 5, "errors": 2, "frames": 2, "latency_to_12_5_ms": 1,
     }  # fmt: skip
+
+
+def test_five_minutes_have_a_row_for_each_run(engine: Engine) -> None:
+    run = opened(engine)
+    append(engine, run, *(line(HOUR + after_s, "frame", None, 12.5) for after_s in (0, 299, 300, 3599, 3600)))
+    roll_up_results(engine, HOUR + 2 * HOUR_S)
+    rows = made(engine, inference_runs_5m)
+    assert [(row["ts"] - HOUR, row["frames"], row["latency_to_12_5_ms"]) for row in rows] == [
+        (0, 2, 2), (300, 1, 1), (3300, 1, 1),
+    ]  # fmt: skip
+    with engine.begin() as connection:
+        note_results(connection, [HOUR])
+    roll_up_results(engine, HOUR + 2 * HOUR_S)
+    assert made(engine, inference_runs_5m) == rows
+    assert remove_old(engine, "rollup_5m", HOUR + 300)["inference_runs_5m"].rows == 1
 
 
 def test_of_a_run_that_names_no_frame_lines_with_a_latency_count(engine: Engine) -> None:
@@ -138,7 +154,7 @@ def test_each_latency_is_in_the_class_that_it_does_not_exceed(engine: Engine) ->
 def test_values_beyond_all_measure_spoil_no_sum(engine: Engine) -> None:
     huge = 1.7e308
     append(engine, opened(engine), *(line(HOUR, value=value) for value in (huge, huge, -huge, 5.0)))
-    assert roll_up_results(engine, HOUR + 2 * HOUR_S).rows == 2
+    assert roll_up_results(engine, HOUR + 2 * HOUR_S).rows == 3
     (row,) = made(engine)
     assert (row["value_count"], row["value_sum"], row["value_min"], row["value_max"]) == (1, 5.0, -huge, huge)
 

@@ -288,5 +288,6 @@ def test_every_table_that_a_sweep_fills_is_written() -> None:
     by_others |= {"identities", "identity_galleries", "identity_cursors", "identity_visits"}
     by_others |= {"rollout_approvals", "rollup_notes", "history_marks"}
     by_others |= {rollup.table.name for rollup in ROLLUPS}
-    by_others |= {"node_anomalies", "event_notices", "registry_checks", "inference_runs_1h", "inference_results_1h"}
+    by_others |= {"node_anomalies", "event_notices", "registry_checks"}
+    by_others |= {"inference_runs_5m", "inference_runs_1h", "inference_results_1h"}
     assert set(TABLES) == set(metadata.tables) - by_others

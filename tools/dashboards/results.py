@@ -1,12 +1,13 @@
-"""Result lines: each one, or counted by the hour, and percentiles of what was counted.
+"""Result lines: each one, or counted by five minutes or by the hour, and percentiles of what was counted.
 
-Charts read the hours where a step is an hour or longer, tables where the range is two days or longer. As in ``series``
-the conditions are constants, so one of the two tables is read. An hour is there some minutes after its end.
+Charts choose by their step, numbers and tables by the range. As in ``series`` the conditions are constants, so one of the
+tables is read; what is not counted yet, little more than an hour, comes from the lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from textwrap import indent
 
@@ -15,58 +16,131 @@ from tools.dashboards import series
 from tools.dashboards.dialects import Dialect
 
 LINES = "inference_results"
-RUNS_1H = "inference_runs_1h"
-"""By hour and run: lines, errors, frames, their latencies."""
-KINDS_1H = "inference_results_1h"
-"""By hour, run and kind: lines and their values."""
-HOUR_S = 3600
-LONG_S = 2 * 86_400
 POINTS = 150
 """Of a chart with a series for each node: so many that a week is drawn in steps of an hour, from rollups."""
+_HOUR_S = 3600
+_UNMADE_S = _HOUR_S + 1200
+"""How far back what is not counted yet begins at the most, as long as ``maintain_metrics`` keeps its ten minutes."""
 
 
-def by_step(dialect: Dialect, lines: str, hours: str) -> str:
-    """Return the rows of one of two SELECTs, each of which ends with a condition: which, the step of a chart says."""
-    step = series.step_s(dialect)
-    return f"{lines}\nAND {step} < {HOUR_S}\nUNION ALL\n{hours}\nAND {step} >= {HOUR_S}"
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A table that lines are counted in.
+
+    :param bucket_s: of a row, and the shortest step of a chart that reads the table
+    :param range_s: the shortest range that numbers and tables read it over
+    """
+
+    table: str
+    bucket_s: int
+    range_s: int
 
 
-def is_long(dialect: Dialect) -> str:
-    """Return the condition that a table reads the hours."""
-    return f"{dialect.to_s} - {dialect.from_s} >= {LONG_S}"
+RUNS = (Counts("inference_runs_5m", 300, 6 * _HOUR_S), Counts("inference_runs_1h", _HOUR_S, 48 * _HOUR_S))
+"""By run: lines, errors, frames, their latencies."""
+KINDS = (Counts("inference_results_1h", _HOUR_S, 6 * _HOUR_S),)
+"""By run and kind: lines and their values."""
+Counted = Callable[[str], str]
+"""Returns the SELECT of a table of counts; it ends with a condition."""
+Told = Callable[[str | None], str]
+"""Returns the SELECT of the lines since a time, of all in the range for None; it ends with a condition."""
 
 
-def by_range(dialect: Dialect, lines: str, hours: str) -> str:
-    """Return the rows of one of two SELECTs, each of which ends with a condition: which, the range says."""
-    return f"{lines}\nAND NOT ({is_long(dialect)})\nUNION ALL\n{hours}\nAND {is_long(dialect)}"
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Which tables a query reads.
+
+    :param size: a constant of the query, by which one is chosen
+    :param least: by table, the least size that it is for, the smaller one first
+    """
+
+    dialect: Dialect
+    size: str
+    least: Mapping[Counts, int]
+
+    def are_lines(self) -> str:
+        """Return the condition that nothing is counted."""
+        return f"{self.size} < {min(self.least.values())}"
+
+    def counted(self, of: Counted) -> str:
+        """Return the rows of counts."""
+        return "\nUNION ALL\n".join(f"{of(each.table)}\nAND {when}" for each, when in self._each())
+
+    def uncounted(self, told: Told) -> str:
+        """Return the lines that are newer than all counts."""
+        return "\nUNION ALL\n".join(f"{told(self._since(each))}\nAND {when}" for each, when in self._each())
+
+    def all(self, told: Told, of: Counted) -> str:
+        """Return the rows of lines, or those of counts and of the lines that are not in them yet."""
+        lines = f"{told(None)}\nAND {self.are_lines()}"
+        return "\nUNION ALL\n".join((lines, self.counted(of), self.uncounted(told)))
+
+    def _each(self) -> list[tuple[Counts, str]]:
+        ends = [f" AND {self.size} < {beyond}" for beyond in list(self.least.values())[1:]] + [""]
+        return [
+            (each, f"{self.size} >= {least}{end}") for (each, least), end in zip(self.least.items(), ends, strict=True)
+        ]
+
+    def _since(self, counts: Counts) -> str:
+        made = f"(SELECT coalesce(max(ts), 0) + {counts.bucket_s} FROM {counts.table})"
+        return self.dialect.greatest(made, f"{self.dialect.to_s} - {_UNMADE_S}")
 
 
-def percentiles(hours: str, groups: Sequence[str], shares: Mapping[str, float]) -> str:
-    """Return a SELECT of percentiles, by group, of latencies that were counted in classes.
+def by_step(dialect: Dialect, counts: Sequence[Counts]) -> Sources:
+    """Return what a chart reads."""
+    return Sources(dialect, series.step_s(dialect), {each: each.bucket_s for each in counts})
+
+
+def by_range(dialect: Dialect, counts: Sequence[Counts]) -> Sources:
+    """Return what a number or a table reads."""
+    return Sources(dialect, f"{dialect.to_s} - {dialect.from_s}", {each: each.range_s for each in counts})
+
+
+def within(dialect: Dialect, column: str, since: str | None) -> str:
+    """Return the condition that a time lies in the range, in the part of it that begins with ``since``."""
+    return dialect.within(column) if since is None else dialect.within_since(column, since)
+
+
+def percentiles(counted: str, lines: str, groups: Sequence[str], shares: Mapping[str, float]) -> str:
+    """Return a SELECT of percentiles, by group, of latencies that are in classes, or are put there.
 
     Within a class latencies are taken for spread evenly, so a percentile is at most a quarter off, mostly much less; what
     is above the last class counts as its bound.
 
-    :param hours: a SELECT of the groups and the columns that count
+    :param counted: a SELECT of the groups and the columns that count
+    :param lines: a SELECT of the groups and ``latency_ms``
     :param shares: by the name of the column
     """
     names = ", ".join(groups)
-    sums = ", ".join(f"sum({column}) AS {column}" for column in latency_columns())
-    bounds = pairwise((0, *LATENCIES_MS, LATENCIES_MS[-1]))
-    classes = ", ".join(f"({place}, {float(low)}, {float(high)})" for place, (low, high) in enumerate(bounds))
-    count = " ".join(f"WHEN {place} THEN {column}" for place, column in enumerate(latency_columns()))
-    counted = (
-        f"SELECT {names}, c.column1 AS place, c.column2 AS low, c.column3 AS high,\n"
-        f"  CAST(CASE c.column1 {count} END AS double precision) AS n\n"
-        f"FROM (\n  SELECT {names}, {sums}\n  FROM (\n{indent(hours, '    ')}\n  ) AS h GROUP BY {names}\n) AS s\n"
-        f"CROSS JOIN (VALUES {classes}) AS c"
-    )
+    bounds = (0, *LATENCIES_MS, LATENCIES_MS[-1])
+    classes = ", ".join(f"({place}, {float(low)}, {float(high)})" for place, (low, high) in enumerate(pairwise(bounds)))
+    both = f"{_places(counted, names)}\nUNION ALL\nSELECT {names}, {_place()} AS place, 1 AS n\nFROM (\n{indent(lines, '  ')}\n) AS l"
     placed = (
-        f"SELECT {names}, low, high, n, sum(n) OVER (PARTITION BY {names} ORDER BY place) AS upto,\n"
-        f"  sum(n) OVER (PARTITION BY {names}) AS total\nFROM (\n{indent(counted, '  ')}\n) AS counted WHERE n > 0"
+        f"SELECT {names}, c.column2 AS low, c.column3 AS high, n, sum(n) OVER (PARTITION BY {names} ORDER BY place) AS upto,\n"
+        f"  sum(n) OVER (PARTITION BY {names}) AS total\n"
+        f"FROM (\n  SELECT {names}, place, CAST(sum(n) AS double precision) AS n\n  FROM (\n{indent(both, '    ')}\n  ) AS both_\n"
+        f"  GROUP BY {names}, place\n) AS counted JOIN (VALUES {classes}) AS c ON c.column1 = place WHERE n > 0"
     )
     values = ", ".join(f"{_percentile(share)} AS {name}" for name, share in shares.items())
     return f"SELECT {names}, {values}\nFROM (\n{indent(placed, '  ')}\n) AS placed GROUP BY {names}"
+
+
+def _places(counted: str, names: str) -> str:
+    """Return a row for each group and class, instead of a column for each class."""
+    sums = ", ".join(f"sum({column}) AS {column}" for column in latency_columns())
+    count = " ".join(f"WHEN {place} THEN {column}" for place, column in enumerate(latency_columns()))
+    places = ", ".join(f"({place})" for place in range(len(latency_columns())))
+    return (
+        f"SELECT {names}, p.column1 AS place, CASE p.column1 {count} END AS n\n"
+        f"FROM (\n  SELECT {names}, {sums}\n  FROM (\n{indent(counted, '    ')}\n  ) AS h GROUP BY {names}\n) AS s\n"
+        f"CROSS JOIN (VALUES {places}) AS p"
+    )
+
+
+def _place() -> str:
+    """Return the class of ``latency_ms``."""
+    upto = " ".join(f"WHEN latency_ms <= {bound} THEN {place}" for place, bound in enumerate(LATENCIES_MS))
+    return f"CASE {upto} ELSE {len(LATENCIES_MS)} END"
 
 
 def _percentile(share: float) -> str:

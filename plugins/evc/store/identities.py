@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Table, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, delete, func, or_, select, update
 
 from evc.errors import ParseError, Stopped
 from evc.identities.embedding import decode
@@ -36,6 +36,7 @@ from evc.store.tables import (
 
 PERSON = "person"
 ROWS_AT_ONCE = 5_000
+_IDENTITIES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,7 @@ def store_links(connection: Connection, version: Version, new: NewSightings, lin
             ("gallery", "run_id", "track"),
             [_visit(version.name, identity_id, visit) for identity_id, visit in each.visits],
         )
+        _link_ways(connection, version.name, {identity_id for identity_id, _ in each.visits})
     return after
 
 
@@ -285,6 +287,32 @@ def _upsert(connection: Connection, table: Table, key: tuple[str, ...], rows: Se
     statement = statement.on_conflict_do_update(index_elements=list(key), set_=values)
     for begin in range(0, len(rows), ROWS_AT_ONCE):
         connection.execute(statement, rows[begin : begin + ROWS_AT_ONCE])
+
+
+def _link_ways(connection: Connection, name: str, identity_ids: Collection[int]) -> None:
+    """Say of each visit of these identities where they came from."""
+    visited, ids = identity_visits.c, sorted(identity_ids)
+    for begin in range(0, len(ids), _IDENTITIES_AT_ONCE):
+        these = visited.identity_id.in_(ids[begin : begin + _IDENTITIES_AT_ONCE])
+        came = _visits_before(and_(visited.gallery == name, these)).subquery().c
+        is_way = came.from_node_id != visited.node_id
+        from_node_id, left_ts = case((is_way, came.from_node_id)), case((is_way, came.left_ts))
+        is_other = or_(visited.from_node_id.is_distinct_from(from_node_id), visited.left_ts.is_distinct_from(left_ts))
+        is_same = and_(visited.gallery == name, visited.run_id == came.run_id, visited.track == came.track)
+        linked = update(identity_visits).values(from_node_id=from_node_id, left_ts=left_ts)
+        connection.execute(linked.where(is_same, is_other))
+
+
+def _visits_before(which: ColumnElement[bool]) -> Select[Any]:
+    """Return the keys of visits, each with the node of its identity's visit before it and when that ended."""
+    visited = identity_visits.c
+
+    def before(column: ColumnElement[Any]) -> ColumnElement[Any]:
+        order = (visited.ts, visited.end_ts, visited.run_id, visited.track)
+        return func.lag(column).over(partition_by=visited.identity_id, order_by=order)
+
+    from_node_id, left_ts = before(visited.node_id).label("from_node_id"), before(visited.end_ts).label("left_ts")
+    return select(visited.run_id, visited.track, from_node_id, left_ts).where(which)
 
 
 def forget_replaced_runs(connection: Connection, name: str) -> int:
@@ -336,6 +364,7 @@ def _drop_visits(connection: Connection, name: str, which: Any) -> None:
             connection.execute(update(identities).where(one).values(values))
         else:
             connection.execute(delete(identities).where(one))
+    _link_ways(connection, name, touched)
     _changed(connection, name)
 
 
@@ -365,25 +394,9 @@ class Way:
 def ways(connection: Connection, name: str, begin_ts: int, end_ts: int) -> list[Way]:
     """Return the ways from node to node that ended from ``begin_ts`` to ``end_ts``, both included, by time."""
     visited = identity_visits.c
-
-    def before(column: Any) -> Any:
-        order = (visited.ts, visited.end_ts, visited.run_id, visited.track)
-        return func.lag(column).over(partition_by=visited.identity_id, order_by=order)
-
-    steps = (
-        select(
-            visited.identity_id,
-            before(visited.node_id).label("from_node_id"),
-            visited.node_id.label("to_node_id"),
-            before(visited.end_ts).label("left_ts"),
-            visited.ts,
-        )
-        .where(visited.gallery == name)
-        .subquery()
-    )
     query = (
-        select(steps)
-        .where(steps.c.from_node_id != steps.c.to_node_id, steps.c.ts.between(begin_ts, end_ts))
-        .order_by(steps.c.ts, steps.c.identity_id)
+        select(visited.identity_id, visited.from_node_id, visited.node_id, visited.left_ts, visited.ts)
+        .where(visited.gallery == name, visited.ts.between(begin_ts, end_ts), visited.from_node_id.is_not(None))
+        .order_by(visited.ts, visited.identity_id)
     )
     return [Way(*row) for row in connection.execute(query)]

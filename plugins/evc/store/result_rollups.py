@@ -1,4 +1,5 @@
-"""Rollups of ``inference_results`` over an hour: of each run its lines, frames and latencies, of each kind its values.
+"""Rollups of ``inference_results``: of a run its lines, frames and latencies over five minutes and over an hour,
+of a kind of lines their values over an hour.
 
 As with the rollups of samples, who adds or drops lines notes their hours in the same transaction, and a step makes one
 hour anew from all its lines and deletes just the notes that it has read. Latencies are counted in classes of which each
@@ -9,6 +10,7 @@ any longer time can be had, off by no more than a class reaches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +27,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
 )
@@ -36,6 +39,7 @@ from evc.store.tables import (
     inference_results,
     inference_results_1h,
     inference_runs_1h,
+    inference_runs_5m,
     latency_columns,
     rollup_notes,
 )
@@ -117,7 +121,7 @@ def _make(connection: Connection, hour: int) -> int:
 
 
 def _replace(connection: Connection, table: Table, rows: Callable[[], Select[Any]], hour: int) -> int:
-    connection.execute(delete(table).where(table.c.ts == hour))
+    connection.execute(delete(table).where(table.c.ts >= hour, table.c.ts < hour + HOUR_S))
     made = insert(table).from_select(table.columns.keys(), rows())
     given = {"begin_ts": hour, "end_ts": hour + HOUR_S}
     return connection.execute(made, given, execution_options={"preserve_rowcount": True}).rowcount
@@ -146,12 +150,13 @@ def _by_kind() -> Select[Any]:
     return select(*columns).where(_lines_of_hour()).group_by(*of_run.values())
 
 
-def _by_run() -> Select[Any]:
+def _by_run(bucket_s: int) -> Select[Any]:
     line = _with_frames().subquery().c
-    of_run = {name: line[name] for name in ("run_id", "node_id", "model", "digest")}
+    # a constant in the text: as a parameter it would be another one in GROUP BY than in SELECT
+    ts = line.ts - line.ts % literal_column(str(bucket_s))
+    of_run = {"ts": ts, **{name: line[name] for name in ("run_id", "node_id", "model", "digest")}}
     classes = zip(latency_columns(), _classes(line.frame_ms), strict=True)
     values: dict[str, Any] = {
-        "ts": bindparam("begin_ts"),
         **of_run,
         "lines": func.count(),
         "errors": func.count().filter(line.kind.in_((ERROR, MALFORMED))),
@@ -168,7 +173,7 @@ def _with_frames() -> Select[Any]:
     telling = select(line.run_id).where(_lines_of_hour(), line.kind == FRAME).distinct().subquery()
     is_frame = or_(line.kind == FRAME, and_(line.latency_ms.is_not(None), telling.c.run_id.is_(None)))
     frame, frame_ms = case((is_frame, 1)).label("frame"), case((is_frame, line.latency_ms)).label("frame_ms")
-    columns = (line.run_id, line.node_id, line.model, line.digest, line.kind)
+    columns = (line.ts, line.run_id, line.node_id, line.model, line.digest, line.kind)
     # joined: PostgreSQL would ask a subquery anew for each class
     both = inference_results.outerjoin(telling, telling.c.run_id == line.run_id)
     return select(*columns, frame, frame_ms).select_from(both).where(_lines_of_hour())
@@ -180,4 +185,8 @@ def _classes(latency_ms: ColumnElement[float]) -> list[ColumnElement[bool]]:
     return [latency_ms <= LATENCIES_MS[0], *between, latency_ms > LATENCIES_MS[-1]]
 
 
-_ROWS: dict[Table, Callable[[], Select[Any]]] = {inference_runs_1h: _by_run, inference_results_1h: _by_kind}
+_ROWS: dict[Table, Callable[[], Select[Any]]] = {
+    inference_runs_5m: partial(_by_run, 300),
+    inference_runs_1h: partial(_by_run, HOUR_S),
+    inference_results_1h: _by_kind,
+}

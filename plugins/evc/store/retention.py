@@ -26,6 +26,7 @@ from evc.store.tables import (
     inference_results,
     inference_results_1h,
     inference_runs_1h,
+    inference_runs_5m,
     metadata,
     network_samples,
     node_anomalies,
@@ -45,7 +46,7 @@ from evc.store.tables import (
 KINDS: dict[str, tuple[Table, ...]] = {
     "samples": (node_samples,),
     "details": (temperature_samples, storage_samples, network_samples),
-    "rollup_5m": (node_samples_5m,),
+    "rollup_5m": (node_samples_5m, inference_runs_5m),
     "rollup_1h": (
         node_samples_1h,
         node_samples_6h,

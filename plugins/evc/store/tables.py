@@ -600,8 +600,7 @@ inference_results = Table(
     **_BY_TIME,
 )
 Index("ix_inference_results_ts", inference_results.c.ts)
-_FAILED = text("kind IN ('error', 'malformed')")  # few: a chart of them reads nothing else
-Index("ix_inference_results_failed", inference_results.c.ts, sqlite_where=_FAILED, postgresql_where=_FAILED)
+Index("ix_inference_results_kind_ts", inference_results.c.kind, inference_results.c.ts)
 
 PARTITIONED = (*SAMPLED, inference_results)
 """Tables that are in partitions on PostgreSQL."""
@@ -625,25 +624,30 @@ def latency_columns() -> tuple[str, ...]:
 
 def _of_run() -> tuple[Column[Any], ...]:
     return (
-        _ts(),  # begin of the hour
+        _ts(),  # begin of the five minutes, or of the hour
         Column("run_id", Integer, primary_key=True, autoincrement=False),  # inference_runs.id
         Column("node_id", Integer, nullable=False),
         Column("model", String(63), nullable=False),
     )
 
 
-inference_runs_1h = Table(
-    "inference_runs_1h",
-    metadata,
-    *_of_run(),
-    Column("digest", String(80), nullable=False),
-    Column("lines", Integer, nullable=False),
-    Column("errors", Integer, nullable=False),  # lines of kind error or malformed
-    Column("frames", Integer, nullable=False),  # lines of kind frame; where there are none, those that have a latency
-    # Latencies of the frames; NULL: none. Percentiles of several nodes can be had from counts, not from each one's.
-    *(Column(name, Integer) for name in latency_columns()),
-    **_KEYED,
-)
+def _runs_rollup(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        *_of_run(),
+        Column("digest", String(80), nullable=False),
+        Column("lines", Integer, nullable=False),
+        Column("errors", Integer, nullable=False),  # lines of kind error or malformed
+        Column("frames", Integer, nullable=False),  # lines of kind frame; where there are none, those with a latency
+        # Latencies of the frames; NULL: none. Percentiles of several nodes can be had from counts, not from each one's.
+        *(Column(name, Integer) for name in latency_columns()),
+        **_KEYED,
+    )
+
+
+inference_runs_5m = _runs_rollup("inference_runs_5m")
+inference_runs_1h = _runs_rollup("inference_runs_1h")
 
 inference_results_1h = Table(
     "inference_results_1h",
@@ -700,6 +704,9 @@ identity_visits = Table(
     Column("end_ts", BigInteger, nullable=False),
     Column("sightings", BigInteger, nullable=False),
     Column("similarity", Float),  # cosine, -1 to 1; NULL: the identity begins with it
+    # where the identity's visit before this one was and when it ended; NULL: there was none, or it was at this node too
+    Column("from_node_id", Integer),
+    Column("left_ts", BigInteger),
     **_KEYED,
 )
 Index(
@@ -708,7 +715,7 @@ Index(
     identity_visits.c.identity_id,
     identity_visits.c.ts,
 )
-Index("ix_identity_visits_ts", identity_visits.c.ts)
+Index("ix_identity_visits_gallery_ts", identity_visits.c.gallery, identity_visits.c.ts)
 
 identity_cursors = Table(
     "identity_cursors",

@@ -17,7 +17,7 @@ from tools.dashboards.board import (
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import ANY, RED, TEMPERATURE, Built, Steps, column, lines, node_link, number, rows, shares
-from tools.dashboards.results import HOUR_S, LINES, POINTS, RUNS_1H, by_range, by_step, is_long, percentiles
+from tools.dashboards.results import LINES, POINTS, RUNS, Counted, Told, by_range, by_step, percentiles, within
 from tools.dashboards.selection import chosen, chosen_nodes
 
 ERRORS = "('error', 'malformed')"
@@ -58,33 +58,36 @@ def _wanted(dialect: Dialect, row: str) -> str:
     )
 
 
-def _told(dialect: Dialect, table: str, columns: str, which: str = "") -> str:
-    """Return rows of what is chosen, in the range. :param table: of lines, or of hours and runs"""
+def _told(dialect: Dialect, table: str, columns: str, since: str | None = None, which: str = "") -> str:
+    """Return rows of what is chosen, in the range. :param table: of lines, or of counts"""
     return (
         f"SELECT i.ts, i.model, i.digest, i.node_id, i.model || ' on ' || m.name AS who, m.name AS node,\n  {columns}\n"
         f"FROM {table} i JOIN nodes m ON m.id = i.node_id\n"
-        f"WHERE {dialect.within('i.ts')} AND {_wanted(dialect, 'i')}" + (f" AND {which}" if which else "")
+        f"WHERE {within(dialect, 'i.ts', since)} AND {_wanted(dialect, 'i')}" + (f" AND {which}" if which else "")
     )
 
 
-def _frames(dialect: Dialect) -> str:
+def _frames(dialect: Dialect, since: str | None) -> str:
     """Return the condition that a line stands for a frame: its kind says so, or none of its run does and it has a latency."""
     # DISTINCT: every line of a month is more than PostgreSQL keeps in a hash, and without one it compares each with each
-    telling = f"SELECT DISTINCT f.run_id FROM {LINES} f WHERE f.kind = 'frame' AND {dialect.within('f.ts')}"
+    telling = f"SELECT DISTINCT f.run_id FROM {LINES} f WHERE f.kind = 'frame' AND {within(dialect, 'f.ts', since)}"
     return f"(i.kind = 'frame' OR (i.latency_ms IS NOT NULL AND i.run_id NOT IN ({telling})))"
 
 
-def _counted(dialect: Dialect) -> tuple[str, str]:
-    """Return how many lines and errors there were, of lines and of hours."""
+def _both(dialect: Dialect) -> tuple[Told, Counted]:
+    """Return how many lines and errors there were, of lines and of counts."""
     of_lines = f"1 AS lines, CASE WHEN i.kind IN {ERRORS} THEN 1 ELSE 0 END AS errors"
-    return _told(dialect, LINES, of_lines), _told(dialect, RUNS_1H, "i.lines, i.errors")
+    return (
+        lambda since: _told(dialect, LINES, of_lines, since),
+        lambda table: _told(dialect, table, "i.lines, i.errors"),
+    )
 
 
 def _numbers(dialect: Dialect) -> Built:
     seconds = f"nullif({dialect.to_s} - {dialect.from_s}, 0)"
     summed = (
         "SELECT node_id, model, sum(lines) AS lines, sum(errors) AS errors\n"
-        f"FROM (\n{by_range(dialect, *_counted(dialect))}\n) AS told GROUP BY node_id, model"
+        f"FROM (\n{by_range(dialect, RUNS).all(*_both(dialect))}\n) AS told GROUP BY node_id, model"
     )
     sql = (
         "SELECT count(DISTINCT node_id) AS \"Nodes\", count(DISTINCT model) AS \"Models\",\n"
@@ -92,55 +95,59 @@ def _numbers(dialect: Dialect) -> Built:
         f'  1.0 * coalesce(sum(lines), 0) / {seconds} AS "Lines a second",\n'
         f'  CAST(coalesce(sum(errors), 0) AS bigint) AS "Errors"\nFROM (\n{summed}\n) AS r'
     )  # fmt: skip
-    text = "What came in over the range; from two days on by whole hours that are over"
+    text = "What came in over the range; from six hours on from the first whole five minutes, from two days on the first whole hour"
     panel = number(dialect, "At a glance", text, sql, "short").span(24)
     return column(column(panel, "Errors", steps=ANY), "Lines a second", "cps", decimals=1)
 
 
 def _throughput(dialect: Dialect) -> Built:
-    of_lines = _told(dialect, LINES, "1 AS frames", _frames(dialect))
-    source = by_step(dialect, of_lines, _told(dialect, RUNS_1H, "i.frames", "i.frames > 0"))
+    source = by_step(dialect, RUNS).all(
+        lambda since: _told(dialect, LINES, "1 AS frames", since, _frames(dialect, since)),
+        lambda table: _told(dialect, table, "i.frames", which="i.frames > 0"),
+    )
     sql = series.long(dialect, source, "who", f"1.0 * sum(frames) / {series.step_s(dialect)}")
     text = "Frames a second. Of a model that prints no line of kind frame, lines with a latency are counted"
     return lines(dialect, "Throughput", text, sql, "cps", label="who").min(0).max_data_points(POINTS)
 
 
-_COUNTED = ", ".join(f"i.{name}" for name in latency_columns())
+def _latencies(dialect: Dialect) -> tuple[Told, Counted]:
+    """Return the latencies of frames, of lines and in classes."""
+    counted = ", ".join(f"i.{name}" for name in latency_columns())
+    return (
+        lambda since: _told(dialect, LINES, "i.latency_ms", since, f"i.latency_ms IS NOT NULL AND {_frames(dialect, since)}"),
+        lambda table: _told(dialect, table, counted, which="i.frames > 0"),
+    )  # fmt: skip
 
 
-def _latencies(dialect: Dialect) -> str:
-    return _told(dialect, LINES, "i.latency_ms", f"i.latency_ms IS NOT NULL AND {_frames(dialect)}")
-
-
-def _latencies_by_hour(dialect: Dialect) -> str:
-    return _told(dialect, RUNS_1H, _COUNTED, "i.frames > 0")
-
-
-_OF_HOURS = {"median_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+_OF_COUNTS = {"median_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
 
 
 def _latency(dialect: Dialect) -> Built:
-    of_steps = f"SELECT {series.bucket(dialect)} AS ts, {_COUNTED.replace('i.', '')}\nFROM (\n{_latencies_by_hour(dialect)}\n) AS h"
-    of_hours = percentiles(f"{of_steps}\nWHERE {series.step_s(dialect)} >= {HOUR_S}", ["ts"], _OF_HOURS)
+    told, of = _latencies(dialect)
+    sources = by_step(dialect, RUNS)
+    step = f"SELECT {series.bucket(dialect)} AS ts"
+    classes = f"{step}, {', '.join(latency_columns())}\nFROM (\n{sources.counted(of)}\n) AS h"
+    not_in_classes = f"{step}, latency_ms\nFROM (\n{sources.uncounted(told)}\n) AS u"
+    of_counts = percentiles(classes, not_in_classes, ["ts"], _OF_COUNTS)
     source = (
-        f"SELECT l.ts, l.latency_ms, {', '.join(f'CAST(NULL AS double precision) AS {name}' for name in _OF_HOURS)}\n"
-        f"FROM (\n{_latencies(dialect)}\n) AS l WHERE {series.step_s(dialect)} < {HOUR_S}\n"
-        f"UNION ALL\nSELECT h.ts, NULL, {', '.join(f'h.{name}' for name in _OF_HOURS)} FROM (\n{of_hours}\n) AS h"
+        f"SELECT l.ts, l.latency_ms, {', '.join(f'CAST(NULL AS double precision) AS {name}' for name in _OF_COUNTS)}\n"
+        f"FROM (\n{told(None)}\n) AS l WHERE {sources.are_lines()}\n"
+        f"UNION ALL\nSELECT h.ts, NULL, {', '.join(f'h.{name}' for name in _OF_COUNTS)} FROM (\n{of_counts}\n) AS h"
     )
     ranked = dialect.ranked(source, [series.bucket(dialect)], "latency_ms")
     values = {
-        name: f"coalesce({dialect.percentile(share, 'latency_ms')}, max({of_hour}))"
-        for (name, share), of_hour in zip(SHARES.items(), _OF_HOURS, strict=True)
+        name: f"coalesce({dialect.percentile(share, 'latency_ms')}, max({of_count}))"
+        for (name, share), of_count in zip(SHARES.items(), _OF_COUNTS, strict=True)
     }
     text = (
         "Latency of a frame, of all that is chosen: half of the frames were quicker, 95 % were, 99 % were. "
-        "In steps of an hour or more from counts in classes: off by a quarter at most"
+        "In steps of five minutes or more from counts in classes: off by a quarter at most"
     )
     return lines(dialect, "Latency", text, series.wide(dialect, ranked, values), "ms").min(0).max_data_points(POINTS)
 
 
 def _errors(dialect: Dialect) -> Built:
-    sql = series.long(dialect, by_step(dialect, *_counted(dialect)), "who", "1.0 * sum(errors)")
+    sql = series.long(dialect, by_step(dialect, RUNS).all(*_both(dialect)), "who", "1.0 * sum(errors)")
     text = "Lines of kind error, and lines that could not be read, in each step"
     return lines(dialect, "Errors", text, sql, "none", label="who").min(0).max_data_points(POINTS)
 
@@ -171,19 +178,21 @@ def _throttled(dialect: Dialect) -> Built:
 
 def _by_node(dialect: Dialect) -> Built:
     groups = ["model", "node", "digest"]
-    ranked = dialect.ranked(f"{_latencies(dialect)}\nAND NOT ({is_long(dialect)})", groups, "latency_ms")
-    values = ", ".join(f"{dialect.percentile(share, 'latency_ms')} AS {name}" for name, share in _OF_HOURS.items())
+    told, of = _latencies(dialect)
+    sources = by_range(dialect, RUNS)
+    ranked = dialect.ranked(f"{told(None)}\nAND {sources.are_lines()}", groups, "latency_ms")
+    values = ", ".join(f"{dialect.percentile(share, 'latency_ms')} AS {name}" for name, share in _OF_COUNTS.items())
     of_lines = f"SELECT model, node, digest, {values} FROM (\n{ranked}\n) AS l GROUP BY model, node, digest"
-    of_hours = percentiles(f"{_latencies_by_hour(dialect)}\nAND {is_long(dialect)}", groups, _OF_HOURS)
+    of_counts = percentiles(sources.counted(of), sources.uncounted(told), groups, _OF_COUNTS)
     counted = (
         "SELECT model, node, digest, CAST(sum(lines) AS bigint) AS lines, sum(errors) AS errors\n"
-        f"FROM (\n{by_range(dialect, *_counted(dialect))}\n) AS told GROUP BY model, node, digest"
+        f"FROM (\n{sources.all(*_both(dialect))}\n) AS told GROUP BY model, node, digest"
     )
-    columns = ", ".join(f'p.{of_hour} AS "{name}"' for name, of_hour in zip(SHARES, _OF_HOURS, strict=True))
+    columns = ", ".join(f'p.{of_count} AS "{name}"' for name, of_count in zip(SHARES, _OF_COUNTS, strict=True))
     sql = (
         'SELECT r.model AS "Model", r.node AS "Node", substr(r.digest, 8, 12) AS "Digest", r.lines AS "Lines",\n'
         f'  1.0 * r.errors / r.lines AS "Errors",\n  {columns}\n'
-        f"FROM (\n{counted}\n) AS r LEFT JOIN (\n{of_lines}\nUNION ALL\n{of_hours}\n) AS p\n"
+        f"FROM (\n{counted}\n) AS r LEFT JOIN (\n{of_lines}\nUNION ALL\n{of_counts}\n) AS p\n"
         "ON p.model = r.model AND p.node = r.node AND p.digest = r.digest\nORDER BY 1, 2, 3"
     )
     text = "Over the whole range: lines, the share of errors among them, latency. Compare nodes, and an image with the one before"

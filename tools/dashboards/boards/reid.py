@@ -39,72 +39,91 @@ def board(dialect: Dialect) -> dashboard.Dashboard:
     return made
 
 
+def _of_range(dialect: Dialect) -> str:
+    """Return the condition that a visit is of the range, at one of the chosen nodes."""
+    return (
+        f"{GALLERY} AND {dialect.within('v.ts')}\n"
+        f"AND v.node_id IN (SELECT n.id FROM nodes n WHERE {chosen_nodes(dialect)})"
+    )
+
+
 def _visited(dialect: Dialect) -> str:
     """Return the visits of the range at the chosen nodes."""
     return (
-        "SELECT v.ts, v.end_ts, v.identity_id, v.node_id, v.sightings, v.similarity, n.name AS node\n"
-        "FROM identity_visits v JOIN nodes n ON n.id = v.node_id\n"
-        f"WHERE {GALLERY} AND {dialect.within('v.ts')} AND {chosen_nodes(dialect)}"
+        "SELECT v.ts, v.end_ts, v.identity_id, v.node_id, v.sightings, v.similarity, m.name AS node\n"
+        f"FROM identity_visits v JOIN nodes m ON m.id = v.node_id\nWHERE {_of_range(dialect)}"
     )
 
 
-def _overlapping(dialect: Dialect) -> str:
-    return f"{GALLERY} AND v.end_ts >= {dialect.from_s} AND v.ts <= {dialect.to_s}"
-
-
-def _steps(dialect: Dialect) -> str:
-    """Return each way of somebody from one chosen node to another, in the range."""
-    ordered = (
-        "SELECT v.identity_id, lag(v.node_id) OVER way AS from_id, v.node_id AS to_id, lag(v.end_ts) OVER way AS left_ts, v.ts\n"
-        f"FROM identity_visits v WHERE {_overlapping(dialect)}\n"
-        "AND v.node_id IN (SELECT n.id FROM nodes n WHERE " + chosen_nodes(dialect) + ")\n"
-        "WINDOW way AS (PARTITION BY v.identity_id ORDER BY v.ts, v.end_ts, v.run_id, v.track)"
+def _ways_of_range(dialect: Dialect) -> str:
+    """Return the visits of the range to which somebody came from another node; of both ends chosen nodes."""
+    return (
+        "SELECT v.identity_id, v.from_node_id AS from_id, v.node_id AS to_id, v.left_ts, v.ts FROM identity_visits v\n"
+        f"WHERE {_of_range(dialect)} AND v.from_node_id IN (SELECT n.id FROM nodes n WHERE {chosen_nodes(dialect)})"
     )
-    return f"SELECT * FROM (\n{ordered}\n) AS ordered WHERE from_id <> to_id AND {dialect.within('ts')}"
 
 
 def _pairs(dialect: Dialect, values: str) -> str:
     """Return aggregates of the ways by both ends: by their ids, for names are wide to sort."""
-    return f"SELECT from_id, to_id, {values}\nFROM (\n{_steps(dialect)}\n) AS steps GROUP BY from_id, to_id"
+    return f"SELECT from_id, to_id, {values}\nFROM (\n{_ways_of_range(dialect)}\n) AS ways GROUP BY from_id, to_id"
 
 
 def _numbers(dialect: Dialect) -> Built:
     sql = (
-        'SELECT count(DISTINCT identity_id) AS "Identities", count(*) AS "Visits", sum(sightings) AS "Sightings",\n'
-        '  count(*) FILTER (WHERE similarity IS NULL) AS "New", count(DISTINCT node_id) AS "Nodes",\n'
-        f'  (SELECT count(*) FROM (\n{_steps(dialect)}\n) AS steps) AS "Ways"\nFROM (\n{_visited(dialect)}\n) AS visited'
+        'SELECT count(DISTINCT v.identity_id) AS "Identities", count(*) AS "Visits", sum(v.sightings) AS "Sightings",\n'
+        '  count(*) FILTER (WHERE v.similarity IS NULL) AS "New", count(DISTINCT v.node_id) AS "Nodes",\n'
+        f'  (SELECT count(*) FROM (\n{_ways_of_range(dialect)}\n) AS ways) AS "Ways"\n\n'
+        f"FROM identity_visits v WHERE {_of_range(dialect)}"
     )
     text = "What was seen in the range. New: visits with which an identity begins. Ways: from one node to another"
     return number(dialect, "At a glance", text, sql, "none").span(24)
 
 
+def _by_node(dialect: Dialect, value: str) -> str:
+    """Return an aggregate of the visits of each step and node: by ids, for names are wide to sort."""
+    return (
+        f"SELECT s.ts, n.name AS node, s.value\nFROM (\n"
+        f"  SELECT {series.bucket(dialect, 'v.ts')} AS ts, v.node_id, {value} AS value FROM identity_visits v\n"
+        f"  WHERE {_of_range(dialect)} GROUP BY 1, 2\n) AS s JOIN nodes n ON n.id = s.node_id"
+    )
+
+
 def _sightings(dialect: Dialect) -> Built:
-    sql = series.long(dialect, _visited(dialect), "node", "1.0 * sum(sightings)")
+    sql = series.long(dialect, _by_node(dialect, "sum(v.sightings)"), "node", "1.0 * sum(value)")
     text = "Times that somebody was seen, by node, counted when the visit began"
     return lines(dialect, "Sightings", text, sql, "none", label="node").min(0).max_data_points(POINTS)
 
 
 def _people(dialect: Dialect) -> Built:
-    sql = series.long(dialect, _visited(dialect), "node", "1.0 * count(DISTINCT identity_id)")
+    sql = series.long(dialect, _by_node(dialect, "count(DISTINCT v.identity_id)"), "node", "1.0 * sum(value)")
     text = "Different identities whose visits began in each step, by node"
     return lines(dialect, "Identities", text, sql, "none", label="node").min(0).max_data_points(POINTS)
 
 
 def _placed(dialect: Dialect) -> str:
-    """Return the chosen nodes with a place that saw somebody, the beginnings of ways included."""
-    seen = f"SELECT v.node_id FROM identity_visits v WHERE {_overlapping(dialect)}"
+    """Return the chosen nodes with a place that saw somebody, or whom somebody left that was seen elsewhere then."""
+    pairs = (
+        f"SELECT DISTINCT v.node_id, v.from_node_id FROM identity_visits v WHERE {GALLERY} AND {dialect.within('v.ts')}"
+    )
+    ends = (
+        f"SELECT CASE WHEN e.column1 = 0 THEN s.node_id ELSE s.from_node_id END\nFROM (\n{pairs}\n) AS s\n"
+        "CROSS JOIN (VALUES (0), (1)) AS e"
+    )
     return (
         "SELECT n.id, n.name, n.latitude, n.longitude FROM nodes n\n"
-        f"WHERE {chosen_nodes(dialect)} AND n.latitude IS NOT NULL AND n.longitude IS NOT NULL AND n.id IN ({seen})"
+        f"WHERE {chosen_nodes(dialect)} AND n.latitude IS NOT NULL AND n.longitude IS NOT NULL AND n.id IN (\n{ends}\n)"
     )
 
 
 def _ways(dialect: Dialect) -> Built:
+    people = (
+        "SELECT v.node_id, count(DISTINCT v.identity_id) AS identities FROM identity_visits v\n"
+        f"WHERE {GALLERY} AND {dialect.within('v.ts')} GROUP BY v.node_id"
+    )
     points = (
         "SELECT p.name AS id, p.name AS title, p.latitude AS latitude, p.longitude AS longitude,\n"
-        "  count(DISTINCT v.identity_id) AS mainstat\n"
-        f"FROM (\n{_placed(dialect)}\n) AS p LEFT JOIN (\n{_visited(dialect)}\n) AS v ON v.node_id = p.id\n"
-        "GROUP BY p.name, p.latitude, p.longitude ORDER BY 1"
+        "  coalesce(s.identities, 0) AS mainstat\n"
+        f"FROM (\n{_placed(dialect)}\n) AS p LEFT JOIN (\n{people}\n) AS s ON s.node_id = p.id ORDER BY 1"
     )
     # the layer needs both ends of a line among its points, and fails where there are points and not one line
     edges = (
@@ -155,15 +174,17 @@ def _way(dialect: Dialect) -> Built:
 
 
 def _journeys(dialect: Dialect) -> Built:
-    values = (
-        "count(*) AS ways, count(DISTINCT identity_id) AS identities, min(ts - left_ts) AS shortest_s,\n"
-        "  1.0 * avg(ts - left_ts) AS mean_s, max(ts) AS last_ts"
-    )
+    values = "count(*) AS ways, min(ts - left_ts) AS shortest_s, 1.0 * avg(ts - left_ts) AS mean_s, max(ts) AS last_ts"
+    # how many different ones is counted for those that are shown only: it takes a sort of all ways
     sql = (
-        'SELECT a.name AS "From", b.name AS "To", s.ways AS "Ways", s.identities AS "Identities",\n'
+        f"WITH pairs AS (\n{_pairs(dialect, values)}\nORDER BY 3 DESC, 1, 2 LIMIT 200\n), people AS (\n"
+        "  SELECT w.from_id, w.to_id, count(DISTINCT w.identity_id) AS identities\n"
+        f"  FROM (\n{_ways_of_range(dialect)}\n  ) AS w JOIN pairs p ON p.from_id = w.from_id AND p.to_id = w.to_id\n"
+        "  GROUP BY w.from_id, w.to_id\n)\n"
+        'SELECT a.name AS "From", b.name AS "To", s.ways AS "Ways", i.identities AS "Identities",\n'
         '  s.shortest_s AS "Shortest", s.mean_s AS "Mean", s.last_ts * 1000 AS "Last one"\n'
-        f"FROM (\n{_pairs(dialect, values)}\n) AS s\n"
-        "JOIN nodes a ON a.id = s.from_id JOIN nodes b ON b.id = s.to_id ORDER BY 3 DESC, 1, 2 LIMIT 200"
+        "FROM pairs s JOIN people i ON i.from_id = s.from_id AND i.to_id = s.to_id\n"
+        "JOIN nodes a ON a.id = s.from_id JOIN nodes b ON b.id = s.to_id ORDER BY 3 DESC, 1, 2"
     )
     text = "Who was seen at one node and then at another: how often, and how long it took"
     panel = rows(dialect, "Ways", text, sql).span(12)

@@ -10,7 +10,7 @@ from tools.dashboards.board import annotation, group_variable, interval_variable
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import ORANGE, RED, Built, Steps, column, lines, node_link, node_map, rows, shares
-from tools.dashboards.results import HOUR_S, KINDS_1H, LINES, POINTS, by_range, by_step, is_long
+from tools.dashboards.results import KINDS, LINES, POINTS, by_range, by_step, within
 from tools.dashboards.selection import chosen, chosen_nodes
 
 INDICES = {
@@ -48,30 +48,36 @@ def _lines(dialect: Dialect, *kinds: str) -> str:
     return _lines_of(dialect, ", ".join(f"'{kind}'" for kind in kinds))
 
 
-def _lines_of(dialect: Dialect, kinds: str) -> str:
-    columns = "i.seq, i.kind, i.label, i.value, i.payload"
-    return _told(dialect, LINES, columns, kinds)
+def _lines_of(dialect: Dialect, kinds: str, since: str | None = None) -> str:
+    return _told(dialect, LINES, "i.seq, i.kind, i.label, i.value, i.payload", kinds, since)
 
 
-def _told(dialect: Dialect, table: str, columns: str, kinds: str) -> str:
+def _told(dialect: Dialect, table: str, columns: str, kinds: str, since: str | None = None) -> str:
     return (
         f"SELECT i.ts, i.node_id, m.name AS node, {columns}\n"
-        f"FROM {table} i JOIN nodes m ON m.id = i.node_id\nWHERE {_wanted(dialect, kinds)}"
+        f"FROM {table} i JOIN nodes m ON m.id = i.node_id\nWHERE {_wanted(dialect, kinds, since)}"
     )
 
 
-def _wanted(dialect: Dialect, kinds: str) -> str:
+def _wanted(dialect: Dialect, kinds: str, since: str | None = None) -> str:
     return (
-        f"{dialect.within('i.ts')} AND i.kind IN ({kinds}) AND {chosen('model', 'i.model')}\n"
+        f"{within(dialect, 'i.ts', since)} AND i.kind IN ({kinds}) AND {chosen('model', 'i.model')}\n"
         f"AND i.node_id IN (SELECT n.id FROM nodes n WHERE {chosen_nodes(dialect)})"
     )
 
 
+def _by_step(dialect: Dialect, of_lines: str, of_hours: str, kinds: str) -> str:
+    """Return columns of lines of some kinds, or of hours."""
+    return by_step(dialect, KINDS).all(
+        lambda since: _told(dialect, LINES, of_lines, kinds, since),
+        lambda table: _told(dialect, table, of_hours, kinds),
+    )
+
+
 def _totals(dialect: Dialect, kinds: str) -> str:
-    """Return what the values of some kinds come to and how many there are, of lines or of hours."""
+    """Return what the values of some kinds come to and how many there are."""
     of_lines = "i.value AS total, CASE WHEN i.value IS NOT NULL THEN 1 ELSE 0 END AS counted"
-    of_hours = "i.value_sum AS total, i.value_count AS counted"
-    return by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, KINDS_1H, of_hours, kinds))
+    return _by_step(dialect, of_lines, "i.value_sum AS total, i.value_count AS counted", kinds)
 
 
 _MEAN = "1.0 * sum(total) / nullif(sum(counted), 0)"
@@ -83,18 +89,19 @@ def _share(dialect: Dialect, key: str) -> str:
 
 def _newest_lines(dialect: Dialect, kinds: str) -> str:
     """Return lines of which the newest of each node and kind is one: all, or the last ones that the hours name."""
-    lines_ = _lines_of(dialect, kinds)
-    named = (
-        f"SELECT i.run_id, i.kind, max(i.last_seq) AS last_seq FROM {KINDS_1H} i\n"
-        f"WHERE {_wanted(dialect, kinds)} AND {is_long(dialect)}\nGROUP BY i.run_id, i.kind"
-    )
-    not_counted_yet = f"{lines_}\nAND {is_long(dialect)} AND i.ts >= {dialect.to_s} - {2 * HOUR_S}"
-    columns = "i.ts, i.node_id, m.name AS node, i.seq, i.kind, i.label, i.value, i.payload"
-    by_name = (
-        f"SELECT {columns}\nFROM (\n{named}\n) AS h JOIN {LINES} i ON i.run_id = h.run_id AND i.seq = h.last_seq\n"
-        f"JOIN nodes m ON m.id = i.node_id\nWHERE {dialect.within('i.ts')}"
-    )
-    return f"{by_range(dialect, lines_, by_name)}\nUNION ALL\n{not_counted_yet}"
+
+    def last_ones(table: str) -> str:
+        named = (
+            f"SELECT i.run_id, i.kind, max(i.last_seq) AS last_seq FROM {table} i\n"
+            f"WHERE {_wanted(dialect, kinds)}\nGROUP BY i.run_id, i.kind"
+        )
+        return (
+            "SELECT i.ts, i.node_id, m.name AS node, i.seq, i.kind, i.label, i.value, i.payload\n"
+            f"FROM (\n{named}\n) AS h JOIN {LINES} i ON i.run_id = h.run_id AND i.seq = h.last_seq\n"
+            f"JOIN nodes m ON m.id = i.node_id\nWHERE {dialect.within('i.ts')}"
+        )
+
+    return by_range(dialect, KINDS).all(lambda since: _lines_of(dialect, kinds, since), last_ones)
 
 
 def _latest(dialect: Dialect) -> str:
@@ -165,8 +172,7 @@ def _discoloured(dialect: Dialect) -> Built:
         "CAST(NULL AS double precision) AS yellow, CAST(NULL AS double precision) AS brown,\n"
         "  i.value_sum AS total, i.value_count AS counted, i.value_min AS least"
     )
-    kinds = "'health'"
-    source = by_step(dialect, _told(dialect, LINES, of_lines, kinds), _told(dialect, KINDS_1H, of_hours, f"{kinds}"))
+    source = _by_step(dialect, of_lines, of_hours, "'health'")
     values = {
         "Yellow": "avg(yellow)", "Brown": "avg(brown)", "Together": f"1 - {_MEAN}",
         "Together, worst picture": "1 - min(least)",
@@ -188,9 +194,7 @@ def _change(dialect: Dialect) -> Built:
 
 
 def _unseen(dialect: Dialect) -> Built:
-    # the condition of an index, word by word: SQLite takes it for nothing less
-    errors = f"{_lines(dialect, 'error')}\nAND i.kind IN ('error', 'malformed')"
-    source = f"SELECT l.ts, coalesce(l.label, 'other') AS reason FROM (\n{errors}\n) AS l"
+    source = f"SELECT l.ts, coalesce(l.label, 'other') AS reason FROM (\n{_lines(dialect, 'error')}\n) AS l"
     sql = series.long(dialect, source, "reason", "1.0 * count(*)")
     text = "Pictures that could not tell anything, by reason: too dark, too bright, grey (infra-red)"
     return lines(dialect, "Pictures that tell nothing", text, sql, "none", label="reason").min(0)
