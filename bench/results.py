@@ -23,8 +23,8 @@ from tests.servers.postgres import running_postgres
 
 BOARDS = ("evc-inference", "evc-reid", "evc-smart-farm")
 FULL, QUICK = Scale(100, 30), Scale(6, 3)
-RANGES_DAYS = (1, 7, 30)
-_TABLES = ("inference_results", "inference_runs_1h", "inference_results_1h")
+RANGES_DAYS = (1, 4, 7, 30)
+_TABLES = ("inference_results", "inference_runs_5m", "inference_runs_1h", "inference_results_1h", "identity_visits")
 _GOAL_MS = 200
 _TIMEOUT_S = 20
 _ROUNDS = 10
@@ -73,14 +73,18 @@ def _sizes(section: Section, engine: Engine) -> None:
 
 def _panels(section: Section, engine: Engine, scale: Scale, end_ts: int) -> None:
     found = [panel for panel in panels("postgresql") if panel.dashboard in BOARDS]
+    slow: list[tuple[float, str]] = []
     with _reader(engine) as connection:
         for days in (days for days in RANGES_DAYS if days <= scale.days):
             timed = [(_time(connection, panel, end_ts, days), panel) for panel in found]
             p95_ms = _p95([value for values, _ in timed for value in values])
             section.add(f"{len(found)} queries, {days} d: p95 of all", p95_ms, "ms", goal=below(_GOAL_MS, p95_ms))
-            slow = sorted(((_p95(values), panel) for values, panel in timed), key=lambda each: -each[0])
-            for value, panel in slow[:_WORST]:
-                section.add(f"  {panel.dashboard}: {panel.title}", value, "ms")
+            slow += [(_p95(values), f"{panel.dashboard}: {panel.title}, {days} d") for values, panel in timed]
+    slow.sort(reverse=True)
+    over = sum(p95_ms >= _GOAL_MS for p95_ms, _ in slow)
+    section.add(f"of {len(slow)} queries and ranges, p95 not below {_GOAL_MS} ms", over, "", goal=below(1, over))
+    for p95_ms, name in slow[: max(over, _WORST)]:
+        section.add(f"  {name}", p95_ms, "ms")
 
 
 def _time(connection: Connection, panel: Panel, end_ts: int, days: int) -> list[float]:

@@ -41,9 +41,10 @@ def fill(engine: Engine, scale: Scale, end_ts: int) -> None:
     for begin in range(begin_ts, end_ts, DAY_S):
         given = {"begin": begin, "end": begin + DAY_S - 1, "digest": _DIGEST, "kinds": list(_KINDS), "origin": begin_ts}
         with engine.begin() as connection:
-            for statement in (_PLANTS, _PEOPLE, _VISITS, *_ROLLUPS):
+            for statement in (_PLANTS, _PEOPLE, *_ROLLUPS):
                 connection.execute(text(statement), given)
     with engine.begin() as connection:
+        connection.execute(text(_VISITS), {"begin": begin_ts, "end": end_ts - 1})
         connection.execute(text(_IDENTITIES))
         connection.execute(text(_COUNTS))
         connection.execute(text(_NOTES))
@@ -103,10 +104,19 @@ _PEOPLE = f"""{_INTO}
     WHERE n.id % 2 = 0
 """  # noqa: S608
 _VISITS = f"""
-    INSERT INTO identity_visits (gallery, run_id, track, identity_id, node_id, ts, end_ts, sightings, similarity)
-    SELECT 'reid', n.id, CAST(p.ts / {VISIT_S} AS text), 1 + CAST(random() * 5000 AS int), n.id, p.ts, p.ts + 240, 8,
-        CASE WHEN random() > 0.03 THEN random() END
-    FROM generate_series(CAST(:begin AS bigint), :end, {VISIT_S}) AS p(ts) CROSS JOIN nodes n WHERE n.id % 2 = 0
+    WITH drawn AS MATERIALIZED (
+        SELECT n.id AS node_id, p.ts, 1 + CAST(random() * 5000 AS int) AS identity_id
+        FROM generate_series(CAST(:begin AS bigint), :end, {VISIT_S}) AS p(ts) CROSS JOIN nodes n WHERE n.id % 2 = 0
+    ), ordered AS (
+        SELECT *, lag(node_id) OVER way AS from_node_id, lag(ts + 240) OVER way AS left_ts
+        FROM drawn WINDOW way AS (PARTITION BY identity_id ORDER BY ts, node_id)
+    )
+    INSERT INTO identity_visits
+        (gallery, run_id, track, identity_id, node_id, ts, end_ts, sightings, similarity, from_node_id, left_ts)
+    SELECT 'reid', node_id, CAST(ts / {VISIT_S} AS text), identity_id, node_id, ts, ts + 240, 8,
+        CASE WHEN random() > 0.03 THEN random() END,
+        CASE WHEN from_node_id <> node_id THEN from_node_id END, CASE WHEN from_node_id <> node_id THEN left_ts END
+    FROM ordered ORDER BY ts, node_id
 """  # noqa: S608
 _IDENTITIES = """
     INSERT INTO identities (gallery, id, describer, ts, end_ts, visits, nodes, sightings, total)

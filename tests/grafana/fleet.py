@@ -351,7 +351,7 @@ def _farm_lines() -> list[dict[str, Any]]:
     lines.append({"ts": END - 2000, "kind": "change", "value": -0.25, "payload": {"cover_before": 0.5, "since_s": 60}})
     lines.append({"ts": END - 1900, "kind": "health", "label": "discoloured", "value": 0.7, "payload": shares})
     lines.append({"ts": END - 3000, "kind": "error", "label": "dark", "payload": {"message": "too dark"}})
-    return lines
+    return sorted(lines, key=lambda line: int(line["ts"]))
 
 
 def _reid_lines() -> list[dict[str, Any]]:
@@ -385,14 +385,16 @@ def _identities(connection: Connection) -> None:
             {**identity, "id": 2, "visits": 1, "nodes": 1, "sightings": 20},
         ],
     )
-    visit = {"gallery": "reid", "sightings": 20, "similarity": 0.95}
+    visit = {"gallery": "reid", "sightings": 20, "similarity": 0.95, "from_node_id": None, "left_ts": None}
     connection.execute(
         insert(tables.identity_visits),
         [
             {**visit, "run_id": REID_RUN, "track": "1", "identity_id": 1, "node_id": CAM_1, "ts": END - 6500, "end_ts": END - 6400,
              "similarity": None},
-            {**visit, "run_id": REID_RUN_2, "track": "1", "identity_id": 1, "node_id": CAM_2, "ts": END - 6000, "end_ts": END - 5900},
-            {**visit, "run_id": REID_RUN, "track": "2", "identity_id": 1, "node_id": CAM_1, "ts": END - 600, "end_ts": END - 500},
+            {**visit, "run_id": REID_RUN_2, "track": "1", "identity_id": 1, "node_id": CAM_2, "ts": END - 6000, "end_ts": END - 5900,
+             "from_node_id": CAM_1, "left_ts": END - 6400},
+            {**visit, "run_id": REID_RUN, "track": "2", "identity_id": 1, "node_id": CAM_1, "ts": END - 600, "end_ts": END - 500,
+             "from_node_id": CAM_2, "left_ts": END - 5900},
             {**visit, "run_id": REID_RUN_2, "track": "2", "identity_id": 2, "node_id": CAM_2, "ts": END - 3000, "end_ts": END - 2900,
              "similarity": None},
         ],

@@ -47,10 +47,12 @@ def roll_up_results(connection: Connection) -> None:
         f"sum(CASE WHEN kind = 'frame' AND latency_ms > {low} AND latency_ms <= {high} THEN 1 END)"
         for low, high in zip(lows, highs, strict=True)
     ]
-    connection.execute(
-        text(
-            f"INSERT INTO inference_runs_1h (ts, run_id, node_id, model, digest, lines, errors, frames, {', '.join(latency_columns())})\n"
-            f"SELECT {hour}, run_id, node_id, model, digest, count(*), sum(CASE WHEN kind IN ('error', 'malformed') THEN 1 ELSE 0 END),\n"
-            f"  sum(CASE WHEN kind = 'frame' THEN 1 ELSE 0 END), {', '.join(classes)} FROM inference_results GROUP BY 1, 2, 3, 4, 5"
+    for name, seconds in (("inference_runs_5m", 300), ("inference_runs_1h", 3600)):
+        connection.execute(
+            text(
+                f"INSERT INTO {name} (ts, run_id, node_id, model, digest, lines, errors, frames, {', '.join(latency_columns())})\n"
+                f"SELECT ts / {seconds} * {seconds}, run_id, node_id, model, digest, count(*),\n"
+                "  sum(CASE WHEN kind IN ('error', 'malformed') THEN 1 ELSE 0 END),\n"
+                f"  sum(CASE WHEN kind = 'frame' THEN 1 ELSE 0 END), {', '.join(classes)} FROM inference_results GROUP BY 1, 2, 3, 4, 5"
+            )
         )
-    )

@@ -1,4 +1,4 @@
-"""That what boards say of result lines over a long range, counted by the hour, is what the lines say."""
+"""That what boards say of result lines over a long range, counted by five minutes or the hour, is what the lines say."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.grafana.test_values import shown
 
 HOUR_MS = 3_600_000
 LINES = "inference_results"
+TABLES = (LINES, "inference_runs_5m", "inference_runs_1h", "inference_results_1h")
 CLASS = 0.29
 """How far a class of latencies reaches, and a percentile may be off."""
 
@@ -29,27 +30,65 @@ def points(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("board", "title", "table"),
-    [("evc-inference", "Errors", "inference_runs_1h"), ("evc-smart-farm", "Canopy cover", "inference_results_1h")],
+    ("board", "title", "table", "interval_ms"),
+    [
+        ("evc-inference", "Errors", LINES, 299_000),
+        ("evc-inference", "Errors", "inference_runs_5m", 300_000),
+        ("evc-inference", "Errors", "inference_runs_5m", HOUR_MS - 1000),
+        ("evc-inference", "Errors", "inference_runs_1h", HOUR_MS),
+        ("evc-smart-farm", "Canopy cover", LINES, HOUR_MS - 1000),
+        ("evc-smart-farm", "Canopy cover", "inference_results_1h", HOUR_MS),
+    ],
 )
-def test_a_chart_reads_lines_or_hours(filled: Engine, board: str, title: str, table: str) -> None:
-    document = load(board, filled.dialect.name)
+def test_a_chart_reads_lines_or_counts(filled: Engine, board: str, title: str, table: str, interval_ms: int) -> None:
+    sql = sql_over_a_week(filled, board, title, interval_ms)
+    whole = answer_without(filled, sql)
+    assert whole
+    for other in TABLES:
+        assert (answer_without(filled, sql, other) == whole) == (other != table)
+
+
+def sql_over_a_week(engine: Engine, board: str, title: str, interval_ms: int = HOUR_MS) -> str:
+    document = load(board, engine.dialect.name)
     asked = next(asked for asked in queries(document) if asked.name == title)
-    for interval_ms, read, other in ((HOUR_MS - 1000, LINES, table), (HOUR_MS, table, LINES)):
-        sql = expand(asked.sql, look(document, fleet.WEEK, interval_ms), filled.dialect.name)
-        assert rows_without(filled, sql, read) == 0
-        assert rows_without(filled, sql, other) == len(ask(filled, sql).rows) > 0
+    return expand(asked.sql, look(document, fleet.WEEK, interval_ms), engine.dialect.name)
 
 
-def rows_without(engine: Engine, sql: str, table: str) -> int:
-    """Return how many rows a query has where a table has none."""
+def answer_without(engine: Engine, sql: str, table: str = "", since: int = 0) -> list[Any]:
+    """Return the rows of a query where a table has none from ``since`` on."""
     with engine.connect() as connection:
         cursor = connection.connection.cursor()
-        cursor.execute(f"DELETE FROM {table}")
+        if table:
+            cursor.execute(f"DELETE FROM {table} WHERE ts >= {since}")
         cursor.execute(sql)
-        count = len(cursor.fetchall())
+        rows = cursor.fetchall()
         connection.connection.rollback()
-    return count
+    return list(rows)
+
+
+@pytest.mark.parametrize(
+    ("board", "title", "interval_ms", "table"),
+    [
+        ("evc-inference", "At a glance", HOUR_MS, "inference_runs_1h"),
+        ("evc-inference", "Throughput", HOUR_MS, "inference_runs_1h"),
+        ("evc-inference", "Throughput", 300_000, "inference_runs_5m"),
+        ("evc-inference", "Latency", HOUR_MS, "inference_runs_1h"),
+        ("evc-inference", "Latency", 600_000, "inference_runs_5m"),
+        ("evc-inference", "Errors", 300_000, "inference_runs_5m"),
+        ("evc-inference", "Per model, node and digest", HOUR_MS, "inference_runs_1h"),
+        ("evc-smart-farm", "Canopy cover", HOUR_MS, "inference_results_1h"),
+        ("evc-smart-farm", "Newest pictures", HOUR_MS, "inference_results_1h"),
+    ],
+)
+def test_what_is_not_counted_yet_comes_from_the_lines(
+    filled: Engine, board: str, title: str, interval_ms: int, table: str
+) -> None:
+    sql = sql_over_a_week(filled, board, title, interval_ms)
+    hour = (fleet.END - 600) // 3600 * 3600
+    whole, without = answer_without(filled, sql), answer_without(filled, sql, table, hour)
+    assert len(whole) == len(without)
+    for row, same in zip(whole, without, strict=True):
+        assert same == tuple(pytest.approx(value) if isinstance(value, float) else value for value in row)
 
 
 def test_numbers_are_the_same_of_lines_and_of_hours(filled: Engine) -> None:

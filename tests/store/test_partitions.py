@@ -12,11 +12,20 @@ from sqlalchemy import Engine, Table, func, insert, select, text
 from evc.errors import Stopped
 from evc.fleet.results import Result
 from evc.store.database import HEAD, MIGRATIONS, open_engine, upgrade
+from evc.store.identities import Way, ways
 from evc.store.inference import Chunk, open_run, result_origin, store_chunk
 from evc.store.partitions import AHEAD, WEEK_S, drop_before, make_ahead, partitions, rest_of
 from evc.store.result_rollups import roll_up_results
 from evc.store.rollups import roll_up
-from evc.store.tables import PARTITIONED, SAMPLED, inference_results, metadata, node_samples, node_samples_5m
+from evc.store.tables import (
+    PARTITIONED,
+    SAMPLED,
+    identity_visits,
+    inference_results,
+    metadata,
+    node_samples,
+    node_samples_5m,
+)
 from evc.store.writer import write
 from tests.store.batches import TS, add_nodes, sample, store_with_nodes, sweep_batch
 
@@ -251,6 +260,28 @@ def test_the_lines_that_were_there_are_the_first_partition(postgres_server: Any)
         assert [each.name for each in drop_before(engine, inference_results, week_end)] == ["inference_results_before"]
         assert [line[1] for line in lines_of(engine)] == [1]
         engine.dispose()
+
+
+# -- 0015: visits that are there ---------------------------------------------------------------------------------------
+
+
+def test_visits_that_are_there_get_their_ways(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    upgrade_to(engine, "0014")
+    visit = {"gallery": "g", "track": "1", "end_ts": TS + 1, "sightings": 1}
+    told = ((1, 1, 1, TS), (2, 2, 1, TS + 60), (3, 2, 1, TS + 120), (4, 1, 2, TS + 30), (5, 1, 1, TS + 180))
+    rows = [
+        {**visit, "run_id": run, "node_id": node, "identity_id": identity, "ts": ts} for run, node, identity, ts in told
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(identity_visits), [*rows, {**rows[0], "gallery": "other", "run_id": 9}])
+    upgrade(engine)
+    with engine.connect() as connection:
+        assert ways(connection, "g", TS, TS + 200) == [
+            Way(1, 1, 2, TS + 1, TS + 60), Way(1, 2, 1, TS + 1, TS + 180),
+        ]  # fmt: skip
+        assert ways(connection, "other", TS, TS + 200) == []
+    engine.dispose()
 
 
 def test_a_row_of_a_week_is_read_from_its_partition_alone(postgres_engine: Engine) -> None:

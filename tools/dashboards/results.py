@@ -101,40 +101,43 @@ def within(dialect: Dialect, column: str, since: str | None) -> str:
     return dialect.within(column) if since is None else dialect.within_since(column, since)
 
 
-def percentiles(counted: str, lines: str, groups: Sequence[str], shares: Mapping[str, float]) -> str:
-    """Return a SELECT of percentiles, by group, of latencies that are in classes, or are put there.
+def percentiles(counted: str, lines: str, groups: Sequence[str], shares: Mapping[str, float]) -> tuple[str, ...]:
+    """Return tables of a query's own, the last of which, ``percentiles``, has those of latencies in classes, by group.
 
     Within a class latencies are taken for spread evenly, so a percentile is at most a quarter off, mostly much less; what
     is above the last class counts as its bound.
 
     :param counted: a SELECT of the groups and the columns that count
-    :param lines: a SELECT of the groups and ``latency_ms``
+    :param lines: a SELECT of the groups and ``latency_ms``: latencies that are not in classes yet
     :param shares: by the name of the column
     """
     names = ", ".join(groups)
+    sums = ", ".join(f"sum({column}) AS {column}" for column in latency_columns())
     bounds = (0, *LATENCIES_MS, LATENCIES_MS[-1])
     classes = ", ".join(f"({place}, {float(low)}, {float(high)})" for place, (low, high) in enumerate(pairwise(bounds)))
-    both = f"{_places(counted, names)}\nUNION ALL\nSELECT {names}, {_place()} AS place, 1 AS n\nFROM (\n{indent(lines, '  ')}\n) AS l"
-    placed = (
-        f"SELECT {names}, c.column2 AS low, c.column3 AS high, n, sum(n) OVER (PARTITION BY {names} ORDER BY place) AS upto,\n"
-        f"  sum(n) OVER (PARTITION BY {names}) AS total\n"
-        f"FROM (\n  SELECT {names}, place, CAST(sum(n) AS double precision) AS n\n  FROM (\n{indent(both, '    ')}\n  ) AS both_\n"
-        f"  GROUP BY {names}, place\n) AS counted JOIN (VALUES {classes}) AS c ON c.column1 = place WHERE n > 0"
-    )
     values = ", ".join(f"{_percentile(share)} AS {name}" for name, share in shares.items())
-    return f"SELECT {names}, {values}\nFROM (\n{indent(placed, '  ')}\n) AS placed GROUP BY {names}"
+    # tables, not one in the other: SQLite reads no deeper
+    tables = {
+        "counted": counted,
+        "summed": f"SELECT {names}, {sums} FROM counted GROUP BY {names}",
+        "uncounted": lines,
+        "in_classes": f"{_places(names)}\nUNION ALL\nSELECT {names}, {_place()} AS place, 1 AS n FROM uncounted",
+        "by_class": f"SELECT {names}, place, CAST(sum(n) AS double precision) AS n FROM in_classes GROUP BY {names}, place",
+        "placed": (
+            f"SELECT {names}, c.column2 AS low, c.column3 AS high, n,\n"
+            f"  sum(n) OVER (PARTITION BY {names} ORDER BY place) AS upto, sum(n) OVER (PARTITION BY {names}) AS total\n"
+            f"FROM by_class JOIN (VALUES {classes}) AS c ON c.column1 = place WHERE n > 0"
+        ),
+        "percentiles": f"SELECT {names}, {values} FROM placed GROUP BY {names}",
+    }
+    return tuple(f"{name} AS (\n{indent(sql, '  ')}\n)" for name, sql in tables.items())
 
 
-def _places(counted: str, names: str) -> str:
+def _places(names: str) -> str:
     """Return a row for each group and class, instead of a column for each class."""
-    sums = ", ".join(f"sum({column}) AS {column}" for column in latency_columns())
     count = " ".join(f"WHEN {place} THEN {column}" for place, column in enumerate(latency_columns()))
     places = ", ".join(f"({place})" for place in range(len(latency_columns())))
-    return (
-        f"SELECT {names}, p.column1 AS place, CASE p.column1 {count} END AS n\n"
-        f"FROM (\n  SELECT {names}, {sums}\n  FROM (\n{indent(counted, '    ')}\n  ) AS h GROUP BY {names}\n) AS s\n"
-        f"CROSS JOIN (VALUES {places}) AS p"
-    )
+    return f"SELECT {names}, p.column1 AS place, CASE p.column1 {count} END AS n\nFROM summed CROSS JOIN (VALUES {places}) AS p"
 
 
 def _place() -> str:

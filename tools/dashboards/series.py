@@ -91,15 +91,17 @@ _AGGREGATES = {"min": "min", "avg": "avg", "ratio": "avg"}
 """By the end of a column's name; of all others the greatest."""
 
 
-def wide(dialect: Dialect, source: str, values: Mapping[str, str]) -> str:
+def wide(dialect: Dialect, source: str, values: Mapping[str, str], *given: str) -> str:
     """Return the query of a series for each value, a column each.
 
     :param source: a SELECT with ``ts``
     :param values: by the name of the series, an aggregate of the rows of a step
+    :param given: tables of the query's own that ``source`` reads, ``name AS (SELECT ...)``
     """
+    tables = "".join(f",\n{table}" for table in given)
     columns = ", ".join(f'{aggregate} AS "{name}"' for name, aggregate in values.items())
     return (
-        f"{_grid(dialect)},\npoints AS (\n"
+        f"{_grid(dialect)}{tables},\npoints AS (\n"
         f"  SELECT {bucket(dialect)} AS time, {columns}\n"
         f"  FROM (\n{indent(source, '    ')}\n  ) AS readings\n  GROUP BY 1\n)\n"
         f"SELECT * FROM points\nUNION ALL\nSELECT time{', NULL' * len(values)} FROM grid\n{_GAPS}\nORDER BY 1"

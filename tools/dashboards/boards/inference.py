@@ -128,11 +128,11 @@ def _latency(dialect: Dialect) -> Built:
     step = f"SELECT {series.bucket(dialect)} AS ts"
     classes = f"{step}, {', '.join(latency_columns())}\nFROM (\n{sources.counted(of)}\n) AS h"
     not_in_classes = f"{step}, latency_ms\nFROM (\n{sources.uncounted(told)}\n) AS u"
-    of_counts = percentiles(classes, not_in_classes, ["ts"], _OF_COUNTS)
+    tables = percentiles(classes, not_in_classes, ["ts"], _OF_COUNTS)
     source = (
         f"SELECT l.ts, l.latency_ms, {', '.join(f'CAST(NULL AS double precision) AS {name}' for name in _OF_COUNTS)}\n"
         f"FROM (\n{told(None)}\n) AS l WHERE {sources.are_lines()}\n"
-        f"UNION ALL\nSELECT h.ts, NULL, {', '.join(f'h.{name}' for name in _OF_COUNTS)} FROM (\n{of_counts}\n) AS h"
+        f"UNION ALL\nSELECT h.ts, NULL, {', '.join(f'h.{name}' for name in _OF_COUNTS)} FROM percentiles AS h"
     )
     ranked = dialect.ranked(source, [series.bucket(dialect)], "latency_ms")
     values = {
@@ -143,7 +143,11 @@ def _latency(dialect: Dialect) -> Built:
         "Latency of a frame, of all that is chosen: half of the frames were quicker, 95 % were, 99 % were. "
         "In steps of five minutes or more from counts in classes: off by a quarter at most"
     )
-    return lines(dialect, "Latency", text, series.wide(dialect, ranked, values), "ms").min(0).max_data_points(POINTS)
+    return (
+        lines(dialect, "Latency", text, series.wide(dialect, ranked, values, *tables), "ms")
+        .min(0)
+        .max_data_points(POINTS)
+    )
 
 
 def _errors(dialect: Dialect) -> Built:
@@ -183,16 +187,17 @@ def _by_node(dialect: Dialect) -> Built:
     ranked = dialect.ranked(f"{told(None)}\nAND {sources.are_lines()}", groups, "latency_ms")
     values = ", ".join(f"{dialect.percentile(share, 'latency_ms')} AS {name}" for name, share in _OF_COUNTS.items())
     of_lines = f"SELECT model, node, digest, {values} FROM (\n{ranked}\n) AS l GROUP BY model, node, digest"
-    of_counts = percentiles(sources.counted(of), sources.uncounted(told), groups, _OF_COUNTS)
+    tables = percentiles(sources.counted(of), sources.uncounted(told), groups, _OF_COUNTS)
     counted = (
         "SELECT model, node, digest, CAST(sum(lines) AS bigint) AS lines, sum(errors) AS errors\n"
         f"FROM (\n{sources.all(*_both(dialect))}\n) AS told GROUP BY model, node, digest"
     )
     columns = ", ".join(f'p.{of_count} AS "{name}"' for name, of_count in zip(SHARES, _OF_COUNTS, strict=True))
     sql = (
+        f"WITH {', '.join(tables)}\n"
         'SELECT r.model AS "Model", r.node AS "Node", substr(r.digest, 8, 12) AS "Digest", r.lines AS "Lines",\n'
         f'  1.0 * r.errors / r.lines AS "Errors",\n  {columns}\n'
-        f"FROM (\n{counted}\n) AS r LEFT JOIN (\n{of_lines}\nUNION ALL\n{of_counts}\n) AS p\n"
+        f"FROM (\n{counted}\n) AS r LEFT JOIN (\n{of_lines}\nUNION ALL\nSELECT * FROM percentiles\n) AS p\n"
         "ON p.model = r.model AND p.node = r.node AND p.digest = r.digest\nORDER BY 1, 2, 3"
     )
     text = "Over the whole range: lines, the share of errors among them, latency. Compare nodes, and an image with the one before"
