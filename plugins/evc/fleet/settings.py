@@ -35,7 +35,7 @@ class Settings:
     :param notify_severity: the least that people are told of: info, warning or error
     :param retention_samples_days: days for which node_samples are kept; of each of these: 0 for ever
     :param retention_details_days: temperature_samples, storage_samples, network_samples
-    :param retention_rollup_5m_days: node_samples_5m
+    :param retention_rollup_5m_days: node_samples_5m, inference_runs_5m
     :param retention_rollup_1h_days: node_samples_1h and the longer ones, inference_runs_1h, inference_results_1h
     :param retention_events_days: node_events, event_notices, node_anomalies from their end and probe_runs
     :param retention_results_days: inference_results
