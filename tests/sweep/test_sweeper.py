@@ -215,13 +215,15 @@ def test_a_node_whose_key_changes_between_sweeps_is_refused(tmp_path: Path) -> N
 
 
 def test_a_connection_cut_in_mid_answer_counts_as_far_as_it_came(tmp_path: Path) -> None:
-    slow = tmp_path / "bin"
-    fake(slow / "df", "exec sleep 30")
+    slow, begun = tmp_path / "bin", tmp_path / "begun"
+    fake(slow / "df", f"touch {begun}; exec sleep 30")
     with running_sshd(tmp_path / "sshd", f"SetEnv PATH={slow}:/usr/bin:/bin") as server:
 
         async def test(sweep: Sweep) -> None:
             running = asyncio.ensure_future(sweep(server.node(id=1)))
-            await asyncio.sleep(1.5)
+            while not begun.exists() and not running.done():
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)  # what was said before it is on its way
             for pid in server.sessions():
                 os.kill(pid, signal.SIGKILL)
             (sample,) = outcome_of(await running, "edge1").rows["node_samples"]

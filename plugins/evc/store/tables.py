@@ -223,6 +223,7 @@ node_events = Table(
     Column("severity", String(8), nullable=False),  # info, warning, error
     Column("message", Text, nullable=False),
 )
+Index("ix_node_events_node_id_ts", node_events.c.node_id, node_events.c.ts)
 
 event_notices = Table(
     "event_notices",

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, select
 
 from evc.store.cells import cleaner
 from evc.store.nodes import FACTS
+from evc.store.repeats import by_second, without_repeats
 from evc.store.rollups import note_samples
 from evc.store.rows import Rows
 from evc.store.speech import Change, speech_for
@@ -50,7 +51,8 @@ class Batch:
 def write(engine: Engine, batch: Batch) -> int:
     """Write ``batch`` in one transaction; returns the number of rows that were added or changed.
 
-    - A sample, detail, event or sweep that is there already stays as it is; of readings the newest wins.
+    - A sample, detail, event or sweep that is there already stays as it is; of readings the newest wins. An event that
+      another run has told of, some seconds before or after, is left out.
     - Values that are not finite or do not fit their column become NULL; texts are cut to their column's length.
     - Rows of a node that is not in the database, and rows without a value that must be there, are left out and logged:
       the others are not lost for them.
@@ -63,13 +65,22 @@ def write(engine: Engine, batch: Batch) -> int:
     unknown = set(batch.tables) - set(TABLES)
     if unknown:
         raise ValueError(f"a batch has no tables {sorted(unknown)}")
-    prepared = [Rows.of(name, batch.tables[name]) for name in TABLES if batch.tables.get(name)]
+    prepared = {name: Rows.of(name, batch.tables[name]) for name in TABLES if batch.tables.get(name)}
     changes = _changes(batch)
     with engine.begin() as connection:
         speech = speech_for(connection)
-        known = _known(connection, set().union(*(rows.node_ids for rows in prepared)))
-        written = {rows.shape.table.name: _insert(connection, rows, known) for rows in prepared}
-        return sum(written.values()) + sum(speech.change(connection, change) for change in changes)
+        known = _known(connection, set().union(*(rows.node_ids for rows in prepared.values())))
+        events = prepared.pop("node_events", None)
+        written = sum(_insert(connection, rows, known) for rows in prepared.values())
+        written += sum(speech.change(connection, change) for change in changes)
+        return written + (_insert_events(connection, events, known) if events else 0)
+
+
+def _insert_events(connection: Connection, rows: Rows, known: set[int]) -> int:
+    """Insert the events that nobody else has told."""
+    seconds = by_second(rows.complete(known))
+    new = ((rows.shape, without_repeats(connection, events)) for events in seconds)
+    return sum(speech_for(connection).insert(connection, shape, list(events)) for shape, events in new if events)
 
 
 def _insert(connection: Connection, rows: Rows, known: set[int]) -> int:

@@ -1,4 +1,5 @@
-"""What long ranges of results are drawn from: runs by five minutes, lines by their kind, ways between nodes."""
+"""What long ranges of results are drawn from: runs by five minutes, lines by their kind, ways between nodes,
+and events by their node."""
 
 from __future__ import annotations
 
@@ -53,4 +54,5 @@ def upgrade() -> None:
     op.add_column("identity_visits", sa.Column("left_ts", sa.BigInteger(), nullable=True))
     op.execute(_WAYS)
     op.drop_index("ix_identity_visits_ts", "identity_visits")
+    op.create_index("ix_node_events_node_id_ts", "node_events", ["node_id", "ts"], unique=False)
     op.create_index("ix_identity_visits_gallery_ts", "identity_visits", ["gallery", "ts"], unique=False)
