@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
+import socket
+import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +40,7 @@ SERVICES = {
     "metadata-db", "metrics-db", "init", "api-server", "scheduler", "dag-processor", "triggerer", "registry",
     "registry-pull",
 }  # fmt: skip
+FACES = {"registry": "EVC_REGISTRY_PORT", "registry-pull": "EVC_REGISTRY_PULL_PORT"}
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +116,17 @@ def test_every_service_is_healthy_restarts_and_is_nobody_special(stack: Stack) -
 
 
 def _ids(stack: Stack) -> dict[str, str]:
+    return {service: str(container.id) for service, container in _running(stack).items()}
+
+
+def _starts(stack: Stack) -> dict[str, str]:
+    return {service: container.attrs["State"]["StartedAt"] for service, container in _running(stack).items()}
+
+
+def _running(stack: Stack) -> dict[str, Container]:
     """Return the containers of services, but of the one that makes ready and ends."""
-    ids = {container.labels["com.docker.compose.service"]: str(container.id) for container in stack.containers()}
-    return {service: container_id for service, container_id in ids.items() if service != "init"}
+    found = {container.labels["com.docker.compose.service"]: container for container in stack.containers()}
+    return {service: container for service, container in found.items() if service != "init"}
 
 
 def _processes(container: Container) -> list[tuple[str, str]]:
@@ -158,6 +170,52 @@ def test_a_model_goes_its_whole_way(stack: Stack, edge_fleet: EdgeFleet) -> None
 def _let_in(node: EdgeNode, key: bytes) -> None:
     with (node.folder / "authorized_keys").open("ab") as file:
         file.write(key)
+
+
+def test_both_faces_serve_a_renewed_certificate_after_up(stack: Stack, edge_fleet: EdgeFleet) -> None:
+    authority = stack.container("scheduler").exec_run(["cat", "/srv/registry/ca.crt"]).output.decode()
+    node = edge_fleet.nodes["edge-1"]
+    old, digest, before = _served(stack, authority), _pulled(stack, node), _starts(stack)
+
+    assert "start both faces again" in stack.run("evc", "registry", "init", "--renew").stdout
+    assert _served(stack, authority) == old
+
+    stack.run("up")
+    new, after = _served(stack, authority), _starts(stack)
+    assert len(set(new.values())) == 1
+    assert new["registry"] not in old.values()
+    assert {service for service in SERVICES - {"init"} if after[service] != before[service]} == set(FACES)
+    # who trusted the authority before still does: nodes and Airflow
+    assert _pulled(stack, node) == digest
+    run(stack, "sync_registry")
+    held = "SELECT repository, tag, digest FROM registry_images WHERE gone_ts IS NULL"
+    assert stack.rows(held) == [["counter", "1.0", digest]]
+
+    stack.run("up")
+    assert _starts(stack) == after
+    assert _served(stack, authority) == new
+
+
+def _served(stack: Stack, authority: str) -> dict[str, str]:
+    """Return the fingerprint of what each face serves, which ``authority`` has to have signed."""
+    said, trust = stack.settings(), ssl.create_default_context(cadata=authority)
+    address, fingerprints = said["EVC_ADDRESS"], {}
+    for face, port in FACES.items():
+        with (
+            socket.create_connection((address, int(said[port])), timeout=10) as connection,
+            trust.wrap_socket(connection, server_hostname=address) as tls,
+        ):
+            fingerprints[face] = hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+    return fingerprints
+
+
+def _pulled(stack: Stack, node: EdgeNode) -> str:
+    """Pull the model as a person on the node would; returns its digest."""
+    said = stack.settings()
+    printed = node.run("docker", "pull", f"{said['EVC_ADDRESS']}:{said['EVC_REGISTRY_PULL_PORT']}/counter:1.0")
+    found = re.search(r"^Digest: (sha256:[0-9a-f]{64})$", printed, re.MULTILINE)
+    assert found, printed
+    return found[1]
 
 
 def test_what_dies_comes_back(stack: Stack) -> None:
