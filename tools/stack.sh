@@ -56,7 +56,14 @@ check_env() {
         value "EVC_$name" '' | grep -qxE '[A-Za-z0-9_=-]+' || fail "EVC_$name in .env: only letters, digits, _, - and = are allowed"
     done
     value EVC_NODES_LOGIN edge | grep -qxE '[A-Za-z0-9._-]+' || fail 'EVC_NODES_LOGIN in .env: only letters, digits, ., _ and - are allowed'
+    for name in EVC_AIRFLOW_PORT EVC_GRAFANA_PORT EVC_REGISTRY_PORT EVC_REGISTRY_PULL_PORT; do
+        value "$name" 1 | grep -qxE '[1-9][0-9]{0,4}' || fail "$name in .env: only the number of a port is allowed"
+    done
+    for name in $(sed -n 's/^\(EVC_[A-Za-z0-9_]*\)=.*/\1/p' .env); do
+        cat docker-compose*.y*ml tools/stack.sh | grep -qw "$name" || fail "$name in .env is no setting; docs/stack.md lists those that are"
+    done
     include=$(value EVC_INCLUDE ./include)
+    [ -d "$include" ] || fail "EVC_INCLUDE in .env: $include is no folder"
     closed=$(find "$include" grafana \( -type d ! -perm -005 -o -type f ! -perm -004 \) -print -quit)
     [ -z "$closed" ] || fail "$closed is closed to the users of the stack: chmod -R o+rX $include grafana"
 }
@@ -73,14 +80,22 @@ choose_urls() {
 # -- containers --------------------------------------------------------------------------------------------------------
 
 if docker compose version >/dev/null 2>&1; then
+    program='docker compose'
     # without: each build has another digest, and all containers would be made anew
     compose() { BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker compose "$@"; }
 elif command -v docker-compose >/dev/null; then
+    program=docker-compose
     # its other way to build asks the docker command for BuildKit, which that may lack
     compose() { COMPOSE_DOCKER_CLI_BUILD=0 docker-compose "$@"; }
 else
     fail 'neither "docker compose" nor docker-compose is here: apt install docker-compose, or docker-compose-plugin'
 fi
+
+# before anything is written: whether there are data of an older stack only the engine knows
+check_engine() {
+    error=$(docker version --format '{{.Server.Version}}' 2>&1 >/dev/null) ||
+        fail "no Docker Engine answers (${error:-no reason given}): start it, systemctl start docker, or set DOCKER_HOST"
+}
 
 inside() {
     [ -t 0 ] && [ -t 1 ] && terminal= || terminal=-T
@@ -114,11 +129,12 @@ wait_until_well() {
 }
 
 up() {
+    check_engine
     write_env
     check_env
     choose_urls
     say 'building the image of Airflow'
-    compose build --quiet init || fail 'the image of Airflow could not be built; to see why: docker compose build init'
+    compose build --quiet init || fail "the image of Airflow could not be built; to see why: $program build init"
     compose up --detach --remove-orphans || give_up 'it did not start'
     case ,$(value COMPOSE_PROFILES ''), in
     *,grafana,*) ;;
@@ -154,6 +170,7 @@ case ${1:-} in
 up) up ;;
 down | airflow | evc)
     [ -e .env ] || fail 'there is no .env: make up was never run here'
+    check_engine
     if [ "$1" = down ]; then down; else inside "$@"; fi
     ;;
 *) fail "\"${1:-}\" is no command; allowed: up, down, airflow ..., evc ..." ;;

@@ -221,7 +221,7 @@ def test_a_connection_cut_in_mid_answer_counts_as_far_as_it_came(tmp_path: Path)
 
         async def test(sweep: Sweep) -> None:
             running = asyncio.ensure_future(sweep(server.node(id=1)))
-            while not begun.exists() and not running.done():
+            while not begun.exists() and not running.done():  # noqa: ASYNC110  a file, which no event tells of
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.5)  # what was said before it is on its way
             for pid in server.sessions():

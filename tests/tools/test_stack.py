@@ -115,6 +115,7 @@ def _refused(tmp_path: Path, env: str) -> tuple[str, Path]:
     """Return what ``up`` says to a ``.env``; no engine is asked for anything before that."""
     (tmp_path / "tools").mkdir()
     shutil.copy(PROJECT / "tools" / "stack.sh", tmp_path / "tools")
+    shutil.copy(PROJECT / "docker-compose.yaml", tmp_path)
     for folder in ("include", "grafana"):
         (tmp_path / folder).mkdir()
     for name in ("docker", "docker-compose"):  # neither a volume nor a container is there
@@ -144,6 +145,9 @@ def _refused(tmp_path: Path, env: str) -> tuple[str, Path]:
             "EVC_ADDRESS=",
             "stack: EVC_ADDRESS in .env is empty: the name or address by which nodes reach this machine\n",
         ),
+        ("EVC_AIRFLOW_PORT=abc", "stack: EVC_AIRFLOW_PORT in .env: only the number of a port is allowed\n"),
+        ("EVC_INCLUDE=/nope", "stack: EVC_INCLUDE in .env: /nope is no folder\n"),
+        ("EVC_ADDRES=10.0.0.5", "stack: EVC_ADDRES in .env is no setting; docs/stack.md lists those that are\n"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(tmp_path: Path, env: str, said: str) -> None:
@@ -161,6 +165,26 @@ def test_a_closed_checkout_is_said(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert error == "stack: ./include is closed to the users of the stack: chmod -R o+rX ./include grafana\n"
+
+
+@pytest.mark.parametrize("word", ["up", "down", "evc"])
+def test_without_an_engine_it_says_so_and_writes_nothing(tmp_path: Path, word: str) -> None:
+    (tmp_path / "tools").mkdir()
+    shutil.copy(PROJECT / "tools" / "stack.sh", tmp_path / "tools")
+    if word != "up":
+        (tmp_path / ".env").touch()
+    before = sorted(tmp_path.iterdir())
+    for name in ("docker", "docker-compose"):
+        program(name, {"docker": "docker.io"}.get(name, name))
+    done = subprocess.run(
+        [tmp_path / "tools" / "stack.sh", word], capture_output=True, text=True, check=False, cwd="/",
+        env={"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{tmp_path}/docker.sock"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("stack: no Docker Engine answers (")
+    assert f"{tmp_path}/docker.sock" in done.stderr
+    assert done.stderr.endswith("): start it, systemctl start docker, or set DOCKER_HOST\n")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("words", [(), ("start",)])
