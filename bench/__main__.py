@@ -28,7 +28,13 @@ FIGURES = (
 
 def _arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("figure", nargs="*", choices=[[], *FIGURES], help="default: all of them")
+    parser.add_argument(
+        "figure",
+        nargs="*",
+        choices=[[], *FIGURES],
+        metavar="FIGURE",
+        help=f"some of {', '.join(FIGURES)}; default: all of them",
+    )
     parser.add_argument("--quick", action="store_true", help="small counts, to try the bench itself")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="history's databases: made once, there next time")
     parser.add_argument("--markdown", action="store_true", help="the table as in docs/scale.md")

@@ -2,8 +2,8 @@
 
 `node_samples_5m`, `_1h`, `_6h`, `_1d`, `_7d` get the buckets that are over, and anew those that late samples came for;
 `inference_runs_5m`, `inference_runs_1h` and `inference_results_1h` the hours of result lines. What is older than
-`[evc] retention_*_days` goes, samples and lines only when they are rolled up; PostgreSQL's partitions are made two weeks
-ahead, dropped whole. The log says what was done and how large the database is.
+`[evc] retention_*_days` goes, samples and lines only when they are rolled up; PostgreSQL's partitions are made two
+weeks ahead, dropped whole. The log says what was done and how large the database is.
 
 `detect_anomalies` compares the last hour of each node with the same hour of its earlier weeks, or days, and with its
 group; what begins and ends is an event of kind `anomaly`, which says what is usual.

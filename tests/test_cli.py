@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -318,6 +319,7 @@ def test_the_console_script_is_installed(tmp_path: Path) -> None:
     assert _console("--help").stdout.startswith("usage: evc")
     assert _console("nodes", cwd=tmp_path).returncode == 1
     assert _console("nosuch").returncode == 2
+    assert _console("--version").stdout == f"evc {metadata.version('edge-vision-cluster')}\n"
 
 
 def test_no_command_imports_airflow(tmp_path: Path) -> None:
@@ -349,6 +351,14 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
         ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     assert (ran.stdout, ran.stderr) == ("[\n", "")
+
+
+def test_a_full_disk_is_said(fleet: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        for argv in (["nodes"], ["nodes", "--json"]):
+            command = [str(Path(sys.executable).with_name("evc")), *argv, "--database", fleet]
+            ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+            assert (ran.returncode, ran.stderr) == (1, "evc: standard output: No space left on device\n")
 
 
 def test_an_ascii_output_gets_escapes(fleet: str) -> None:

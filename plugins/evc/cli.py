@@ -558,6 +558,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+class _Version(argparse.Action):
+    """Looked up only where it is asked for: that takes longer than the rest of the command line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"evc {version('edge-vision-cluster')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     in_json = argparse.ArgumentParser(add_help=False)
     in_json.add_argument("--json", action="store_true", help="one JSON array in place of text")
@@ -570,6 +580,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{STATE_VARIABLE} names. A password given here is seen in the process list; one in the variable is not",
     )
     parser = argparse.ArgumentParser(prog="evc", description="The fleet of edge nodes, from its metrics database.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, does: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -592,8 +603,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     rollouts.add_argument("rollout", nargs="?", type=_limit, metavar="ID", help="its id")
     rollouts.add_argument("--limit", type=_limit, default=20, metavar="N", help="how many at most (default: 20)")
-    database = commands.add_parser("db", help="the metrics database").add_subparsers(required=True, metavar="COMMAND")
-    upgrade = database.add_parser("upgrade", help="create its tables, or bring them to this version", parents=[shared])
+    does = "the metrics database: its tables, and who may read them"
+    of_database = commands.add_parser("db", help=does, description=f"{does[0].upper()}{does[1:]}.")
+    database = of_database.add_subparsers(required=True, metavar="COMMAND")
+    does = "create its tables, or bring those of an older version to this one; safe to run twice"
+    upgrade = database.add_parser("upgrade", help=does, description=f"{does[0].upper()}{does[1:]}.", parents=[shared])
     upgrade.set_defaults(run=_upgrade)
     _add_reader(database, shared)
     _add_registry(commands, in_json)
@@ -607,7 +621,7 @@ def _add_reader(database: Any, shared: argparse.ArgumentParser) -> None:
     reader = database.add_parser(
         "reader", help=does, description=f"{does[0].upper()}{does[1:]}.{more}", parents=[shared]
     )
-    reader.add_argument("login", metavar="LOGIN")
+    reader.add_argument("login", metavar="LOGIN", help="its name: a-z, 0-9 and _")
     reader.add_argument(
         "--password-stdin", action="store_true", help="take the password from standard input; none is printed"
     )
@@ -661,7 +675,7 @@ def _add_registry(commands: Any, in_json: argparse.ArgumentParser) -> None:
 
     def account(name: str, run: Callable[[argparse.Namespace], None], does: str) -> None:
         made = command(name, run, does, " It counts from the next request on, without a restart.")
-        made.add_argument("login", metavar="LOGIN")
+        made.add_argument("login", metavar="LOGIN", help="the account's name; of a node: the node's")
         made.add_argument("--read-write", action="store_true", help="on the read-write face; default: on the pull-only")
 
     command("accounts", _accounts, "list who may log in to which face")
@@ -676,7 +690,7 @@ def _add_scenario(commands: Any, in_json: argparse.ArgumentParser, shared: argpa
     does = "say whether files fit, as Airflow will; the first that does not is told with line and key"
     check = scenario.add_parser("check", help=does, description=f"{does[0].upper()}{does[1:]}.", parents=[in_json])
     check.set_defaults(run=_check_scenarios)
-    check.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    check.add_argument("files", metavar="FILE", nargs="+", type=Path, help="a scenario, YAML")
     does = "show what a run would do now, without doing it"
     more = (
         " Nodes and builds are taken from the metrics database. Which image a tag leads to is asked of the registry, "
@@ -685,7 +699,7 @@ def _add_scenario(commands: Any, in_json: argparse.ArgumentParser, shared: argpa
     )
     plan = scenario.add_parser("plan", help=does, description=f"{does[0].upper()}{does[1:]}.{more}", parents=[shared])
     plan.set_defaults(run=_plan_scenario)
-    plan.add_argument("file", metavar="FILE", type=Path)
+    plan.add_argument("file", metavar="FILE", type=Path, help="a scenario, YAML")
     plan.add_argument(
         "--models",
         metavar="DIR",
@@ -709,6 +723,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader, e.g. head, has seen enough; what is left in the buffer must not be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        print(f"evc: standard output: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0

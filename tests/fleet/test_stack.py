@@ -239,6 +239,38 @@ def test_down_and_up_keeps_data_keys_and_what_was_switched_off(stack: Stack, edg
     assert api.get("/api/v2/importErrors")["import_errors"] == []
 
 
+def test_a_backup_brings_all_of_it_back_on_an_empty_machine(stack: Stack, edge_fleet: EdgeFleet) -> None:
+    """The commands are those of docs/stack.md."""
+    node, name = edge_fleet.nodes["edge-1"], {each: str(stack.container(each).name) for each in SERVICES}
+    digest, held = _pulled(stack, node), "SELECT count(*) FROM inference_results"
+    dumps = [
+        stack.docker("exec", name["metrics-db"], "pg_dump", "-U", "evc", "-Fc", "evc"),
+        stack.docker("exec", name["metadata-db"], "pg_dump", "-U", "airflow", "-Fc", "airflow"),
+        stack.docker("exec", name["scheduler"], "tar", "-C", "/", "-c", "var/lib/evc", "srv/registry"),
+    ]
+    stack.run("down")
+    for volume in stack.volumes():
+        volume.remove()
+
+    up(stack, edge_fleet)
+    assert "edge-1" not in stack.run("evc", "nodes").stdout
+    stack.docker("stop", *(name[part] for part in ("api-server", "scheduler", "dag-processor", "triggerer")))
+    restore = ("pg_restore", "--clean", "--if-exists")
+    stack.docker("exec", "-i", name["metrics-db"], *restore, "-U", "evc", "-d", "evc", given=dumps[0])
+    stack.docker("exec", "-i", name["metadata-db"], *restore, "-U", "airflow", "-d", "airflow", given=dumps[1])
+    volumes = ("--volumes-from", name["scheduler"], "--entrypoint", "tar")
+    stack.docker("run", "--rm", "-i", *volumes, stack.settings()["EVC_IMAGE"], "-C", "/", "-x", given=dumps[2])
+    stack.run("down")
+    up(stack, edge_fleet)
+
+    assert stack.rows(held)[0][0] >= 10
+    assert _pulled(stack, node) == digest
+    run(stack, "sync_registry")
+    assert stack.api().get("/api/v2/dags/locate_nodes")["is_paused"] is True
+    swept = "SELECT count(DISTINCT node_id) FROM node_samples WHERE up = 1 AND ts > extract(epoch FROM now()) - 60"
+    until(lambda: stack.rows(swept) == [[3]], 300, "new samples of all nodes, by the key that they know")
+
+
 def test_without_a_start_it_says_so(tmp_path: Path, stack: Stack) -> None:
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "stack.sh").write_bytes((stack.folder / "tools" / "stack.sh").read_bytes())

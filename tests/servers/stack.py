@@ -16,6 +16,7 @@ from typing import Any
 
 import docker
 from docker.models.containers import Container
+from docker.models.volumes import Volume
 
 from demo.api import Api
 from tests.servers.stack_images import POSTGRES_IMAGE, PYTHON_IMAGE, REGISTRY_IMAGE
@@ -54,6 +55,15 @@ class Stack:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
+    def docker(self, *words: str, given: bytes | None = None) -> bytes:
+        """Run the docker command as an operator does; returns what it printed."""
+        environment = {"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{self.socket}"}
+        done = subprocess.run(
+            ["docker", *words], input=given or b"", env=environment, capture_output=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout
+
     def settings(self) -> dict[str, str]:
         """Return what ``.env`` says."""
         lines = (self.folder / ".env").read_text().splitlines()
@@ -73,6 +83,11 @@ class Stack:
         """Return those of all services, ended ones too."""
         label = f"com.docker.compose.project={self.settings()['COMPOSE_PROJECT_NAME']}"
         return list(self.client.containers.list(all=True, filters={"label": label}))
+
+    def volumes(self) -> list[Volume]:
+        """Return those of the project."""
+        label = f"com.docker.compose.project={self.settings()['COMPOSE_PROJECT_NAME']}"
+        return list(self.client.volumes.list(filters={"label": label}))
 
     def rows(self, query: str, login: str = "evc", password: str = "EVC_METRICS_PASSWORD") -> list[list[Any]]:  # noqa: S107  the name of one
         """Return what the metrics database answers: asked from inside, as it is not published."""

@@ -107,3 +107,16 @@ def test_who_may_make_no_logins_is_told_without_the_verifier(postgres_engine: En
 def test_sqlite_knows_no_logins(sqlite_engine: Engine) -> None:
     with pytest.raises(InputError, match="SQLite, which knows no logins"):
         let_read(sqlite_engine, "grafana", "secret")
+
+
+def test_a_login_that_may_make_none_is_told_what_it_lacks(postgres_engine: Engine) -> None:
+    _run(postgres_engine, f"CREATE ROLE modest LOGIN PASSWORD '{LOGIN}'")
+    modest = open_engine(
+        postgres_engine.url.set(username="modest", password=LOGIN).render_as_string(hide_password=False)
+    )
+    try:
+        with pytest.raises(InputError, match="the login 'modest' of EVC may make no logins; .*\"modest\" CREATEROLE"):
+            let_read(modest, "other", PASSWORD)
+    finally:
+        modest.dispose()
+        _run(postgres_engine, "DROP ROLE modest")

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from evc.errors import CredentialsError, DatabaseAway, EvcError, InputError, SchemaMismatch, SpoolError, Stopped
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
+from evc.fleet.words import counted
 from evc.probes import PROBES
 from evc.probes.answer import Answer
 from evc.probes.probe import Before, Sample
@@ -149,7 +150,7 @@ def test_ticks_that_are_over_are_counted_and_logged(bench: Bench, caplog: pytest
     assert report.sweeps + report.missed_ticks == 5
     assert report.missed_ticks in (3, 4)
     assert bench.rows("SELECT sum(missed_ticks) FROM sweeps") == [(report.missed_ticks,)]
-    assert f"{report.missed_ticks} ticks could not be kept" in caplog.text
+    assert f"{counted(report.missed_ticks, 'tick')} could not be kept" in caplog.text
 
 
 def test_ticks_that_an_earlier_try_kept_are_neither_kept_again_nor_missed(bench: Bench) -> None:

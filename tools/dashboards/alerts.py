@@ -214,7 +214,7 @@ RULES = (
     ),
     Rule(
         "evc-registry-unreachable", "Registry unreachable", "critical", _registry, "gt", 0, "10m", 3600,
-        "registry {registry} can't be read", "The last looks of sync_registry failed: nodes can't pull either. Its task log says why.",
+        "registry {registry} can't be read", "The last looks of sync_registry failed: nothing can be built or pushed; nodes pull from the other face. Its task log says why.",
         "evc-models/", "Registries",
     ),
     Rule(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from evc.errors import RolloutFailed
 from evc.fleet.waves import FAILED, SUCCEEDED
+from evc.fleet.words import counted
 from evc.hooks.metrics import checked_engine
 from evc.store.approvals import approve_wave, ask_approval, find_approval
 from evc.store.rollout_nodes import RolloutNode, list_rollout_nodes
@@ -78,7 +79,7 @@ class ApprovalHook:
 def _subject(rollout: Rollout, nodes: Sequence[RolloutNode], wave: int) -> str:
     count = sum(node.wave == wave for node in nodes)
     name = str(rollout)
-    return f"{name[0].upper()}{name[1:]}: go on with wave {_of(nodes, wave)}, {_count(count)}?"
+    return f"{name[0].upper()}{name[1:]}: go on with wave {_of(nodes, wave)}, {counted(count, 'node')}?"
 
 
 def _body(rollout: Rollout, nodes: Sequence[RolloutNode], wave: int) -> str:
@@ -95,7 +96,7 @@ def _body(rollout: Rollout, nodes: Sequence[RolloutNode], wave: int) -> str:
         lines.append(f"- failed: {_some(bad)}")
     if earlier := _names([node for node in nodes if node.wave < wave - 1], FAILED):
         lines.append(f"- failed in the waves before: {_some(earlier)}")
-    lines.append(f"- wave {_of(nodes, wave)} is next: {_count(len(coming))}: {_some(coming)}")
+    lines.append(f"- wave {_of(nodes, wave)} is next: {counted(len(coming), 'node')}: {_some(coming)}")
     reject = "Reject: the roll-out ends; nodes that have the new image keep it."
     return "\n".join([*lines, "", f"Why a node failed: `evc rollouts nodes {rollout.id}`. {reject}"])
 
@@ -106,10 +107,6 @@ def _of(nodes: Sequence[RolloutNode], wave: int) -> str:
 
 def _names(nodes: Sequence[RolloutNode], statuses: frozenset[str] | set[str]) -> list[str]:
     return [node.name for node in nodes if node.status in statuses]
-
-
-def _count(nodes: int) -> str:
-    return "1 node" if nodes == 1 else f"{nodes} nodes"
 
 
 def _some(names: Sequence[str]) -> str:

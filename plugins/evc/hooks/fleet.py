@@ -17,6 +17,7 @@ from evc.fleet.log import Log
 from evc.fleet.nodes import Node, check_free, jump_path, make_node, quote, select
 from evc.fleet.settings import Settings
 from evc.fleet.ticks import Ticks
+from evc.fleet.words import counted
 from evc.hooks.inventory import import_nodes, read_inventory, write_inventory
 from evc.hooks.metrics import MetricsHook
 from evc.hooks.nodes import NodesHook
@@ -212,7 +213,7 @@ class FleetHook:
         """Write hosts.ini from the nodes table. Returns its path."""
         path = hosts_ini(self.settings)
         count = write_inventory(path, self.nodes, self.nodes_hook.load)
-        self.log.info("%s: %d nodes", path, count)
+        self.log.info("%s: %s", path, counted(count, "node"))
         return path
 
     def import_inventory(self, path: str) -> dict[str, int]:
@@ -253,7 +254,9 @@ class FleetHook:
             self._place([node for node in wanted if node.address == located.address], located)
             counts[located.place.source if located.place else "unknown"] += 1
         self.log.info(
-            "%d addresses: %s", sum(counts.values()), ", ".join(f"{count} {name}" for name, count in counts.items())
+            "%s: %s",
+            counted(sum(counts.values()), "address"),
+            ", ".join(f"{count} {name}" for name, count in counts.items()),
         )
         return counts
 

@@ -20,6 +20,7 @@ from evc.fleet.masking import MAX_LINE, mask_lines
 from evc.fleet.nodes import Node, select
 from evc.fleet.playbooks import Status
 from evc.fleet.since import parse_since
+from evc.fleet.words import counted
 from evc.hooks.playbook_run import private_folder
 from evc.hooks.playbooks import PlaybooksHook
 from evc.hooks.settings import state_folder
@@ -85,7 +86,8 @@ class LogsHook:
         for result in report.failures():
             if result.status is Status.UNREACHABLE:
                 self.log.warning("%s: no logs: %s", result.host, result.message)
-        self.log.info("%d of %d nodes, %d bytes, in %s", len(sizes), len(chosen), sum(sizes.values()), folder)
+        told = (len(sizes), counted(len(chosen), "node"), counted(sum(sizes.values()), "byte"), folder)
+        self.log.info("%d of %s, %s, in %s", *told)
         report.raise_failures(unreachable=False)
         if broken:
             raise PlaybookFailed("; ".join(broken[:3]))

@@ -20,6 +20,7 @@ from evc.fleet.log import Log
 from evc.fleet.models import Model, check_model_name
 from evc.fleet.nodes import Node, quote, select
 from evc.fleet.waves import FAILED, PENDING, SUCCEEDED, Step, Thresholds, cut, judge, parse_waves
+from evc.fleet.words import counted
 from evc.hooks.metrics import checked_engine
 from evc.hooks.registry import RegistryHook
 from evc.hooks.settings import models_folder, settings
@@ -145,7 +146,7 @@ class RolloutHook:
         self.log.info("%s: %s", made, made.digest)
         for number in sorted({node.wave for node in nodes}):
             names = [node.name for node in nodes if node.wave == number]
-            self.log.info("wave %d: %d nodes: %s", number + 1, len(names), _some(names))
+            self.log.info("wave %d: %s: %s", number + 1, counted(len(names), "node"), _some(names))
         return self._wave(made, 0)
 
     def _select(self, names: Sequence[str], groups: Sequence[str]) -> list[Node]:

@@ -16,6 +16,7 @@ from evc.fleet.scenarios import ENDING, EventRule, Scenario, choose_nodes, read_
 from evc.fleet.spans import seconds_of
 from evc.fleet.thresholds import Summary, crossed
 from evc.fleet.waves import SUCCEEDED
+from evc.fleet.words import counted
 from evc.hooks.inference import run_key
 from evc.hooks.metrics import checked_engine
 from evc.store.assignments import list_assignments
@@ -110,7 +111,7 @@ class ScenarioHook:
                 }
                 close_abandoned(connection, name_of(file), "its run was ended before its finish", int(time.time()))
                 known = begin_scenario(connection, values, int(time.time()))
-        self.log.info("%d nodes: %s", len(known.nodes), ", ".join(known.nodes))
+        self.log.info("%s: %s", counted(len(known.nodes), "node"), ", ".join(known.nodes))
         return known.nodes
 
     def _choose(self, connection: Connection, scenario: Scenario, given: Begun) -> list[str]:
@@ -158,7 +159,8 @@ class ScenarioHook:
             events = self._judge(connection, scenario, run, nodes, ending)
             failed = self._failed(connection, run)
             counts = {"good": len(run.nodes) - len(failed), "failed": len(failed), "events": events}
-            message = f"{counts['good']} of {len(run.nodes)} nodes got through, {events} events{_some(failed)}"
+            all_, events_ = counted(len(run.nodes), "node"), counted(events, "event")
+            message = f"{counts['good']} of {all_} got through, {events_}{_some(failed)}"
             if ending.broken:
                 message += f"; did not succeed: {', '.join(ending.broken)}"
             status = FAILED if failed or ending.broken else SUCCEEDED

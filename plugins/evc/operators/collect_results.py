@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.fleet.words import counted
 from evc.operators.refusal import one_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class CollectResultsOperator(BaseOperator):
             for name in done.behind:
                 self.log.warning("%s: more lines wait for the next round", name)
             counts = (done.containers, done.lines, done.malformed, len(done.silent))
-            self.log.info("%d containers: %d new lines, %d of them malformed; %d nodes did not answer", *counts)
+            nouns = ("container", "new line", "", "node")
+            said = [counted(count, noun) if noun else count for count, noun in zip(counts, nouns, strict=True)]
+            self.log.info("%s: %s, %s of them malformed; %s did not answer", *said)
             done.raise_faults()
         return dict(zip(("containers", "lines", "malformed", "silent_nodes"), counts, strict=True))
 

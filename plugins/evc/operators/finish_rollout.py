@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
+from evc.fleet.words import counted
 from evc.operators.dag_runs import rollout_key
 from evc.operators.refusal import one_line
 
@@ -23,7 +24,7 @@ class PlanRollbackOperator(BaseOperator):
             nodes = RolloutHook(self.log).to_restore(rollout_key(context))
         if not nodes:
             raise AirflowSkipException("nothing has to go back")
-        self.log.warning("%d nodes go back: %s", len(nodes), ", ".join(nodes))
+        self.log.warning("back to the image before: %s: %s", counted(len(nodes), "node"), ", ".join(nodes))
         return nodes
 
 

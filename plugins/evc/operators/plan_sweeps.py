@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
+from evc.fleet.words import counted
 from evc.operators.conf import params_of
 from evc.operators.refusal import one_line
 
@@ -41,7 +42,7 @@ class PlanSweepsOperator(BaseOperator):
         if not plan.shards:
             self.log.info("no node is registered: trigger register_node or import_inventory; nothing to sweep")
         else:
-            self.log.info("%d nodes in %d task(s)", plan.nodes, plan.shards)
+            self.log.info("%s in %s", counted(plan.nodes, "node"), counted(plan.shards, "task"))
         sweeps = params["sweeps"] or (1 if nodes or groups else None)
         return [
             {"shard_index": index, "shard_count": plan.shards, "names": plan.names, "sweeps": sweeps}

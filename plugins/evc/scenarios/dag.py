@@ -67,6 +67,7 @@ class _Steps:
         self.digest: XComArg | None = None
         self.digest_of: tuple[str, str] | None = None
         self.needed: list[str] = ["select"]
+        self.ends: list[Any] = []
 
     def add(self) -> None:
         """Add all."""
@@ -85,7 +86,8 @@ class _Steps:
             match = MatchIdentitiesOperator(task_id="match_identities", trigger_rule=TriggerRule.ALL_DONE, retries=5)
             self._then(match, match)
             self.needed.append("match_identities")
-        self.last >> FinishScenarioOperator(
+        # one that failed lets the steps after the next be skipped at once: the next one's end may be still to come
+        [*self.ends, self.last] >> FinishScenarioOperator(
             task_id="finish",
             steps=self.needed,
             digest_of=self.digest_of,
@@ -120,6 +122,8 @@ class _Steps:
         with TaskGroup("rollout"):
             plan, finish = roll_out(self.select.output, self.digest)
         self._then(plan, finish)
+        if self.scenario.inference:
+            self.ends.append(finish)
         # of a run that is cleared after its end the nodes' rows are still those of the first time
         self.needed += [plan.task_id, finish.task_id]
 

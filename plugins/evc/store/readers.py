@@ -23,8 +23,8 @@ def let_read(engine: Engine, login: str, password: str) -> None:
     Other tables of the database stay closed to it. The server gets the password's SCRAM verifier, never the password:
     its own log may hold statements.
 
-    :raises InputError: the database is SQLite; the login can't be one, or is another program's
-    :raises DatabaseError: the role that EVC has may make no logins, for instance
+    :raises InputError: the database is SQLite; EVC may make no logins; this can't be one, or is another program's
+    :raises DatabaseError: the server is away, for instance
     """
     if engine.dialect.name != "postgresql":
         raise InputError(_WHERE, "the metrics database is SQLite, which knows no logins", "a PostgreSQL database")
@@ -32,6 +32,7 @@ def let_read(engine: Engine, login: str, password: str) -> None:
         allowed = "1 to 63 of a-z, 0-9 and _, no digit first, not pg_..., public or none"
         raise InputError(_WHERE, f"{login[:63]!r} can't be a login", allowed)
     with engine.begin() as connection:
+        _require_right(connection)
         verb = "ALTER" if _is_there(connection, login) else "CREATE"
         role = _quoted(connection, login)
         _run(connection, f"{verb} ROLE {role} LOGIN PASSWORD '{_verifier(connection, login, password)}'")
@@ -48,6 +49,15 @@ def renew_readers(connection: Connection) -> None:
     )
     for login in connection.execute(marked, {"mark": _MARK}).scalars().all():
         _grant(connection, login)
+
+
+def _require_right(connection: Connection) -> None:
+    """:raises InputError: EVC's own login may make no other ones"""
+    query = "SELECT rolname, rolcreaterole OR rolsuper AS may FROM pg_roles WHERE rolname = current_user"
+    row = connection.execute(text(query)).one()
+    if not row.may:
+        allowed = f'one with CREATEROLE; a superuser gives it that: ALTER ROLE "{row.rolname}" CREATEROLE'
+        raise InputError(_WHERE, f"the login {row.rolname!r} of EVC may make no logins", allowed)
 
 
 def _is_there(connection: Connection, login: str) -> bool:

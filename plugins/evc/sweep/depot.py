@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from evc.errors import DatabaseAway, DatabaseError, DatabaseReadOnly, EvcError, InputError, SpoolError
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node, make_node
+from evc.fleet.words import counted
 from evc.store.database import check_schema
 from evc.store.nodes import list_nodes
 from evc.store.spool import Spool
@@ -184,7 +185,7 @@ class Depot:
             nodes = [replace(make_node(item["node"]), id=int(item["id"])) for item in known]
         except (OSError, ValueError, TypeError, KeyError, RecursionError, InputError):
             raise error from None
-        self._log.warning("%s; sweeping the %d nodes last known, samples go to the spool", error, len(nodes))
+        self._log.warning("%s; sweeping the %s last known, samples go to the spool", error, counted(len(nodes), "node"))
         return nodes
 
 

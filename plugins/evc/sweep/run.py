@@ -13,6 +13,7 @@ from evc.errors import EvcError, Stopped
 from evc.fleet.log import Log
 from evc.fleet.nodes import Node
 from evc.fleet.ticks import Ticks
+from evc.fleet.words import counted
 from evc.ssh.pool import CredentialsOf, Pool
 from evc.ssh.session import fingerprint
 from evc.store.writer import Batch
@@ -216,7 +217,8 @@ class Collection:
     def _count_missed(self, missed: int) -> None:
         if missed:
             self.report.missed_ticks += missed
-            self._log.warning("%d ticks could not be kept: this task started late or a sweep took too long", missed)
+            why = "this task started late or a sweep took too long"
+            self._log.warning("%s could not be kept: %s", counted(missed, "tick"), why)
 
     def _close(self) -> Report:
         if self.report.faults:
