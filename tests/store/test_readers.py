@@ -97,13 +97,6 @@ def test_what_can_be_no_login_is_said(postgres_engine: Engine, login: str) -> No
         let_read(postgres_engine, login, "secret")
 
 
-def test_who_may_make_no_logins_is_told_without_the_verifier(postgres_engine: Engine, reader: Engine) -> None:
-    with pytest.raises(DatabaseError) as caught:
-        let_read(reader, "other", "secret")
-    assert "\n" not in str(caught.value)
-    assert "SCRAM" not in str(caught.value)
-
-
 def test_sqlite_knows_no_logins(sqlite_engine: Engine) -> None:
     with pytest.raises(InputError, match="SQLite, which knows no logins"):
         let_read(sqlite_engine, "grafana", "secret")

@@ -22,6 +22,7 @@ from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
     FrameGeometrySourceMode,
+    GraphDrawStyle,
     GraphThresholdsStyleMode,
     HeatmapCellLayout,
     LegendDisplayMode,
@@ -33,9 +34,12 @@ from grafana_foundation_sdk.models.common import (
     VizOrientation,
 )
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardSpecialValueMapOptions,
     DynamicConfigValue,
     FieldColorModeId,
     Panel,
+    SpecialValueMap,
+    SpecialValueMatch,
     Threshold,
     ThresholdsMode,
     ValueMap,
@@ -101,6 +105,12 @@ def words(meanings: Mapping[str, tuple[str, str]]) -> ValueMap:
     )
 
 
+NOTHING = SpecialValueMap(
+    DashboardSpecialValueMapOptions(SpecialValueMatch.NULL, ValueMappingResult(text="none", color=GREY, index=0))
+)
+"""Where nothing is known, that is not good."""
+
+
 # -- kinds of panels ---------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +136,13 @@ def lines(
     return panel.thresholds(thresholds(steps, "transparent")).thresholds_style(style)
 
 
+def counts(panel: timeseries.Panel) -> timeseries.Panel:
+    """Return what happened in each step as bars; the legend has how often it did in all."""
+    legend = common.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.TABLE)
+    legend = legend.placement(LegendPlacement.BOTTOM).calcs(["sum", "max", "lastNotNull"])
+    return panel.min(0).draw_style(GraphDrawStyle.BARS).fill_opacity(60).legend(legend)
+
+
 def stacked(panel: timeseries.Panel) -> timeseries.Panel:
     """Return the lines as areas on top of each other."""
     return panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL)).fill_opacity(40)
@@ -134,6 +151,14 @@ def stacked(panel: timeseries.Panel) -> timeseries.Panel:
 def shares(panel: timeseries.Panel) -> timeseries.Panel:
     """Return the lines with an axis from 0 to 1, whatever the values are."""
     return panel.min(0).max(1)
+
+
+def colored(panel: timeseries.Panel, colors: Mapping[str, str]) -> timeseries.Panel:
+    """Return the lines with the colours that their names speak of."""
+    for name, color in colors.items():
+        fixed = {"mode": "fixed", "fixedColor": color}
+        panel = panel.override_by_name(name, [DynamicConfigValue(id_val="color", value=fixed)])
+    return panel
 
 
 def mirrored(panel: timeseries.Panel, pattern: str) -> timeseries.Panel:
@@ -155,9 +180,8 @@ def number(
     panel = _asked(stat.Panel(), dialect, title, description, unit).with_target(dialect.query(sql, "table"))
     panel = panel.span(4).height(4).graph_mode(BigValueGraphMode.NONE).no_value("none")
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
-    if steps is None:
-        return panel.color_mode(BigValueColorMode.NONE)
-    return panel.color_mode(BigValueColorMode.VALUE).thresholds(thresholds(steps, base))
+    panel = panel.mappings([NOTHING]).wide_layout(False).color_mode(BigValueColorMode.VALUE)
+    return panel.thresholds(thresholds({}, "text") if steps is None else thresholds(steps, base))
 
 
 def bars(
@@ -167,13 +191,19 @@ def bars(
     panel = _asked(bargauge.Panel(), dialect, title, description, unit).with_target(dialect.query(sql, "table"))
     panel = panel.span(12).height(8).orientation(VizOrientation.HORIZONTAL).display_mode(BarGaugeDisplayMode.BASIC)
     panel = panel.reduce_options(common.ReduceDataOptions().values(True).limit(25)).min(0)
-    return panel if steps is None else panel.thresholds(thresholds(steps))
+    # without any, Grafana takes 80 for red
+    return panel.max_viz_height(40).thresholds(thresholds({}, BLUE) if steps is None else thresholds(steps))
 
 
-def rows(dialect: Dialect, title: str, description: str, sql: str, unit: str = "none") -> table.Panel:
-    """Return a table; columns get their units by :func:`column`."""
-    panel = _asked(table.Panel(), dialect, title, description, unit).with_target(dialect.query(sql, "table"))
-    return panel.span(24).height(9).filterable(True).show_header(True)
+def rows(dialect: Dialect, title: str, description: str, sql: str) -> table.Panel:
+    """Return a table; columns get their units by :func:`column`.
+
+    Of its own it has none: a unit, "none" too, makes a number of a text such as the version 1.10. What it says where it
+    is empty is not said of a cell that is.
+    """
+    panel = _asked(table.Panel(), dialect, title, description).with_target(dialect.query(sql, "table"))
+    panel = panel.span(24).height(9).min_width(60).show_header(True)
+    return panel.override_by_regexp("/.*/", [DynamicConfigValue(id_val="noValue", value="")])
 
 
 def history(
@@ -190,7 +220,7 @@ def history(
         .placement(LegendPlacement.BOTTOM)
     )
     panel = panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
-    return panel.thresholds(thresholds(steps)).row_height(0.9)
+    return panel.thresholds(thresholds(steps, RED)).row_height(0.9)
 
 
 def density(dialect: Dialect, title: str, description: str, sql: str, unit: str) -> heatmap.Panel:
@@ -216,7 +246,7 @@ def node_map(dialect: Dialect, title: str, description: str, sql: str, color_by:
         "opacity": 0.8,
         "symbol": {"mode": "fixed", "fixed": "img/icons/marker/circle.svg"},
     }
-    layer = layer_of("markers", "Nodes", {"showLegend": True, "style": style})
+    layer = layer_of("markers", "Nodes", {"showLegend": False, "style": style})  # it would list thresholds, not states
     return earth(dialect, title, description, [layer]).with_target(dialect.query(sql, "table"))
 
 
@@ -229,7 +259,7 @@ def layer_of(kind: str, name: str, config: dict[str, object]) -> common.MapLayer
 
 def earth(dialect: Dialect, title: str, description: str, layers: list[common.MapLayerOptions]) -> geomap.Panel:
     """Return a map that shows nothing yet."""
-    panel = _asked(geomap.Panel(), dialect, title, description, "none")
+    panel = _asked(geomap.Panel(), dialect, title, description).thresholds(thresholds({}, GREY))
     panel = panel.span(12).height(12).layers(list(layers)).mappings(states())
     panel = panel.basemap(common.MapLayerOptions().type("default").name("Map"))
     panel = panel.controls(geomap.ControlsOptions().show_zoom(True).mouse_wheel_zoom(True).show_attribution(True))
@@ -237,13 +267,18 @@ def earth(dialect: Dialect, title: str, description: str, layers: list[common.Ma
     return panel.view(geomap.MapViewConfig().id("fit").all_layers(True).padding(10).max_zoom(12))
 
 
-def _asked(panel: P, dialect: Dialect, title: str, description: str, unit: str) -> P:
-    return panel.title(title).description(description).datasource(dialect.source).unit(unit)
+def _asked(panel: P, dialect: Dialect, title: str, description: str, unit: str = "") -> P:
+    panel = panel.title(title).description(description).datasource(dialect.source)
+    return panel.unit(unit) if unit else panel
 
 
 # -- columns of tables -------------------------------------------------------------------------------------------------
 
 C = TypeVar("C", stat.Panel, table.Panel, geomap.Panel)
+_WIDTHS = {"dateTimeFromNow": 145, "dateTimeAsIso": 170}
+"""Of columns, pixels: so that "a few seconds ago" and the seconds of a time can be read."""
+DURATION = "dthms"
+"""Unit of what took a while: hours, minutes and seconds. "s" rounds to one of them."""
 
 
 def column(
@@ -252,18 +287,20 @@ def column(
 ) -> C:  # fmt: skip
     """Return the panel with a column's unit, colours and link set."""
     found: dict[str, object] = {}
+    width = width or _WIDTHS.get(unit, 0)
     if unit:
         found["unit"] = unit
     if decimals is not None:
         found["decimals"] = decimals
-    if width:
-        found["custom.width"] = width
     if steps is not None:
         found["thresholds"] = thresholds(steps).build()
-        found["custom.cellOptions"] = {"type": "color-text"}
     if colored_states:
         found["mappings"] = states()
-        found["custom.cellOptions"] = {"type": "color-text"}
+    if isinstance(panel, table.Panel):
+        if width:
+            found["custom.width"] = width
+        if steps is not None or colored_states:
+            found["custom.cellOptions"] = {"type": "color-text"}
     if link:
         found["links"] = [{"title": "Open", "url": link}]
     return panel.override_by_name(

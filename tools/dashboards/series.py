@@ -91,20 +91,24 @@ _AGGREGATES = {"min": "min", "avg": "avg", "ratio": "avg"}
 """By the end of a column's name; of all others the greatest."""
 
 
-def wide(dialect: Dialect, source: str, values: Mapping[str, str], *given: str) -> str:
+def wide(dialect: Dialect, source: str, values: Mapping[str, str], *given: str, at_end: bool = False) -> str:
     """Return the query of a series for each value, a column each.
 
     :param source: a SELECT with ``ts``
     :param values: by the name of the series, an aggregate of the rows of a step
     :param given: tables of the query's own that ``source`` reads, ``name AS (SELECT ...)``
+    :param at_end: a step's time is its end, as heat maps want it, not its begin
     """
     tables = "".join(f",\n{table}" for table in given)
     columns = ", ".join(f'{aggregate} AS "{name}"' for name, aggregate in values.items())
+    names = "".join(f', "{name}"' for name in values)
+    time = f"time + {step_s(dialect)} AS time" if at_end else "time"
     return (
         f"{_grid(dialect)}{tables},\npoints AS (\n"
         f"  SELECT {bucket(dialect)} AS time, {columns}\n"
         f"  FROM (\n{indent(source, '    ')}\n  ) AS readings\n  GROUP BY 1\n)\n"
-        f"SELECT * FROM points\nUNION ALL\nSELECT time{', NULL' * len(values)} FROM grid\n{_GAPS}\nORDER BY 1"
+        f"SELECT {time}{names} FROM points\n"
+        f"UNION ALL\nSELECT {time}{', NULL' * len(values)} FROM grid\n{_GAPS}\nORDER BY 1"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import bargauge, dashboard, heatmap, statushistory, timeseries
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from tools.dashboards import series
 from tools.dashboards.board import board as frame
@@ -11,9 +12,11 @@ from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import (
     ANY,
     BUSY,
+    GREEN,
     RED,
     TEMPERATURE,
     USED,
+    YELLOW,
     Built,
     bars,
     column,
@@ -25,6 +28,7 @@ from tools.dashboards.panels import (
     number,
     rows,
     shares,
+    thresholds,
 )
 from tools.dashboards.selection import chosen_nodes
 
@@ -71,7 +75,9 @@ def _counts(dialect: Dialect) -> Built:
         f"FROM nodes n WHERE {chosen_nodes(dialect)}"
     )
     panel = number(dialect, "Nodes", "Nodes by state, as of their last two sweeps", sql, "none", steps={}).span(12)
-    return column(panel, "Down", steps=ANY)
+    none_up = DynamicConfigValue(id_val="thresholds", value=thresholds({1: GREEN}, RED).build())
+    panel = column(panel.override_by_name("Up", [none_up]), "Down", steps=ANY)
+    return column(panel, "Not seen yet or leaving", steps={1: YELLOW})
 
 
 def _extremes(dialect: Dialect) -> Built:
@@ -132,8 +138,8 @@ def problems(dialect: Dialect) -> str:
 def _wrong(dialect: Dialect) -> Built:
     text = "Nodes that do not answer, are hot, throttled or nearly full, have failing probes or other models than they should"
     panel = rows(dialect, "What is wrong now", text, problems(dialect)).span(12).height(12).no_value("Nothing")
-    panel = column(panel, "Node", link=node_link(), width=130)
-    return column(column(panel, "Severity", colored_states=True, width=90), "Seen", "dateTimeFromNow", width=130)
+    panel = column(panel, "Node", link=node_link(), width=100)
+    return column(column(panel, "Severity", colored_states=True, width=90), "Seen", "dateTimeFromNow")
 
 
 def _table(dialect: Dialect) -> Built:
@@ -158,7 +164,7 @@ def _table(dialect: Dialect) -> Built:
     ):
         panel = column(panel, name, unit, steps=steps, width=100, decimals=0)
     for name in ("Receive", "Transmit"):
-        panel = column(panel, name, "Bps", width=110)
+        panel = column(panel, name, "binBps", width=110)
     return column(column(panel, "Uptime", "s", width=100), "Load", "short", width=80, decimals=2)
 
 
@@ -167,16 +173,14 @@ def _silent(dialect: Dialect) -> statushistory.Panel:
     # first which nodes, then their rows: steps of every node would take three times as long
     worst = (
         f"worst AS (\nSELECT node_id FROM (\n{series.readings(dialect, up, _chosen_ids(dialect))}\n) AS r\n"
-        "GROUP BY node_id HAVING avg(up) < 1 ORDER BY avg(up), node_id LIMIT 40)"
+        "GROUP BY node_id ORDER BY avg(up), node_id LIMIT 40)"
     )
     source = series.readings(dialect, up, "node_id IN (SELECT node_id FROM worst)")
     shown = f"SELECT r.ts, r.up, n.name AS node FROM (\n{source}\n) AS r JOIN nodes n ON n.id = r.node_id"
     sql = series.long(dialect, shown, "node", "avg(1.0 * up)", worst)
     text = "The share of sweeps that were answered, of the 40 nodes that answered least; no cell: no sweep"
-    panel = history(
-        dialect, "Who did not answer", text, sql, "percentunit", label="node", steps={0.5: "orange", 0.99: "green"}
-    )
-    return panel.no_value("All answered")
+    steps = {0.5: "orange", 0.99: "green"}
+    return history(dialect, "Who did not answer", text, sql, "percentunit", label="node", steps=steps)
 
 
 def _temperatures(dialect: Dialect) -> heatmap.Panel:
@@ -190,7 +194,7 @@ def _temperatures(dialect: Dialect) -> heatmap.Panel:
         for name, low, high in zip(names, lower, upper, strict=True)
     }
     text = "How many nodes were how hot, by the hottest zone of each"
-    return density(dialect, "Heat map", text, series.wide(dialect, per_node, bands), "none")
+    return density(dialect, "Heat map", text, series.wide(dialect, per_node, bands, at_end=True), "none")
 
 
 def _talkers(dialect: Dialect) -> bargauge.Panel:
@@ -203,7 +207,7 @@ def _talkers(dialect: Dialect) -> bargauge.Panel:
         "WHERE m.mean > 0 ORDER BY 2 DESC, 1 LIMIT 10"
     )
     return bars(
-        dialect, "Top talkers", "The ten nodes with most traffic, received and sent, mean over the range", sql, "Bps"
+        dialect, "Top talkers", "The ten nodes with most traffic, received and sent, mean over the range", sql, "binBps"
     )
 
 
@@ -212,7 +216,7 @@ def _traffic(dialect: Dialect) -> timeseries.Panel:
     source = series.readings(dialect, columns, _chosen_ids(dialect))
     per_sweep = f"SELECT ts, sum(receive) AS receive, sum(transmit) AS transmit FROM (\n{source}\n) AS r GROUP BY ts"
     sql = series.wide(dialect, per_sweep, {"Received": "avg(receive)", "Sent": "avg(transmit)"})
-    return lines(dialect, "Traffic", "What all chosen nodes receive and send together", sql, "Bps").min(0)
+    return lines(dialect, "Traffic", "What all chosen nodes receive and send together", sql, "binBps").min(0)
 
 
 def _busiest(dialect: Dialect) -> timeseries.Panel:

@@ -16,7 +16,20 @@ from tools.dashboards.board import (
 )
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
-from tools.dashboards.panels import ANY, RED, TEMPERATURE, Built, Steps, column, lines, node_link, number, rows, shares
+from tools.dashboards.panels import (
+    ANY,
+    RED,
+    TEMPERATURE,
+    Built,
+    Steps,
+    column,
+    counts,
+    lines,
+    node_link,
+    number,
+    rows,
+    shares,
+)
 from tools.dashboards.results import LINES, POINTS, RUNS, Counted, Told, by_range, by_step, percentiles, within
 from tools.dashboards.selection import chosen, chosen_nodes
 
@@ -97,7 +110,7 @@ def _numbers(dialect: Dialect) -> Built:
     )  # fmt: skip
     text = "What came in over the range; from six hours on from the first whole five minutes, from two days on the first whole hour"
     panel = number(dialect, "At a glance", text, sql, "short").span(24)
-    return column(column(panel, "Errors", steps=ANY), "Lines a second", "cps", decimals=1)
+    return column(column(panel, "Errors", steps=ANY), "Lines a second", "suffix: /s")
 
 
 def _throughput(dialect: Dialect) -> Built:
@@ -107,7 +120,7 @@ def _throughput(dialect: Dialect) -> Built:
     )
     sql = series.long(dialect, source, "who", f"1.0 * sum(frames) / {series.step_s(dialect)}")
     text = "Frames a second. Of a model that prints no line of kind frame, lines with a latency are counted"
-    return lines(dialect, "Throughput", text, sql, "cps", label="who").min(0).max_data_points(POINTS)
+    return lines(dialect, "Throughput", text, sql, "suffix: fps", label="who").min(0).max_data_points(POINTS)
 
 
 def _latencies(dialect: Dialect) -> tuple[Told, Counted]:
@@ -153,7 +166,7 @@ def _latency(dialect: Dialect) -> Built:
 def _errors(dialect: Dialect) -> Built:
     sql = series.long(dialect, by_step(dialect, RUNS).all(*_both(dialect)), "who", "1.0 * sum(errors)")
     text = "Lines of kind error, and lines that could not be read, in each step"
-    return lines(dialect, "Errors", text, sql, "none", label="who").min(0).max_data_points(POINTS)
+    return counts(lines(dialect, "Errors", text, sql, "none", label="who")).max_data_points(POINTS)
 
 
 def _readings(dialect: Dialect, **columns: str) -> str:
@@ -176,7 +189,7 @@ def _throttled(dialect: Dialect) -> Built:
     source = _readings(dialect, throttled="throttled_ratio")
     sql = series.long(dialect, source, "node", "avg(1.0 * throttled)")
     text = "Share of sweeps in which the node slowed itself down: latency rises with it"
-    panel = shares(lines(dialect, "Throttling", text, sql, "percentunit", label="node")).span(24).height(6)
+    panel = shares(lines(dialect, "Throttling", text, sql, "percentunit", label="node")).span(24)
     return panel.max_data_points(POINTS)
 
 
@@ -220,7 +233,7 @@ def _runs(dialect: Dialect) -> Built:
     )
     text = "Runs that went on in the range: each container, by what it did and what the node did meanwhile"
     panel = rows(dialect, "Runs", text, sql)
-    panel = column(column(panel, "Began", "dateTimeAsIso", width=170), "Node", link=node_link())
+    panel = column(column(panel, "Began", "dateTimeAsIso"), "Node", link=node_link())
     panel = column(column(panel, "State", colored_states=True, width=100), "Hottest", "celsius", steps=TEMPERATURE)
-    panel = column(column(panel, "Frames a second", "cps", decimals=1), "95 %", "ms", decimals=1)
+    panel = column(column(panel, "Frames a second", "suffix: fps", decimals=1), "95 %", "ms", decimals=1)
     return column(column(panel, "Errors", "none", steps=ANY), "Throttled", "none", steps=ANY)

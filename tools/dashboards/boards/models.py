@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 from tools.dashboards.board import annotation, group_variable, models_variable, nodes_variable
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
-from tools.dashboards.panels import BLUE, RED, YELLOW, Built, column, node_link, node_map, number, rows
+from tools.dashboards.panels import BLUE, DURATION, RED, YELLOW, Built, column, node_link, node_map, number, rows
 from tools.dashboards.selection import chosen, chosen_nodes
 
 
@@ -111,7 +111,7 @@ def _registered(dialect: Dialect) -> Built:
         f"FROM models m WHERE {chosen('model', 'm.name')} ORDER BY 1"
     )
     panel = rows(dialect, "Models", "What include/models holds, as it was last built", sql).span(10)
-    return column(panel, "Changed", "dateTimeFromNow", width=120)
+    return column(panel, "Changed", "dateTimeFromNow")
 
 
 def _registry(dialect: Dialect) -> Built:
@@ -151,5 +151,5 @@ def _builds(dialect: Dialect) -> Built:
         f"WHERE {dialect.within('b.started_ts')} AND {chosen('model', 'b.model')}\nORDER BY b.started_ts DESC LIMIT 200"
     )
     panel = rows(dialect, "Builds", "Builds that began in the range, and what became of them", sql)
-    panel = column(column(panel, "Began", "dateTimeAsIso", width=170), "State", colored_states=True, width=100)
-    return column(column(panel, "Took", "s", decimals=0), "Size", "bytes")
+    panel = column(column(panel, "Began", "dateTimeAsIso"), "State", colored_states=True, width=100)
+    return column(column(panel, "Took", DURATION), "Size", "bytes")

@@ -13,6 +13,7 @@ from tools.dashboards.panels import (
     BLUE,
     BUSY,
     GREEN,
+    NOTHING,
     RED,
     TEMPERATURE,
     USED,
@@ -27,6 +28,7 @@ from tools.dashboards.panels import (
     shares,
     stacked,
     states,
+    words,
 )
 from tools.dashboards.selection import THE_NODE
 
@@ -94,19 +96,21 @@ def _quick(dialect: Dialect) -> list[Built]:
             "1 - storage_available_bytes * 1.0 / nullif(storage_total_bytes, 0)", "percentunit", USED,
         ),
         ("Temperature", "The hottest zone", "temperature_celsius", "celsius", TEMPERATURE),
-        ("Throttled", "Whether the board slows itself down now: 1", "throttled", "none", ANY),
     ]  # fmt: skip
     panels: list[Built] = [_state(dialect)]
     for title, text, value, unit, steps in found:
         sql = f'SELECT {value} AS "{title}"\n{newest}'
         panels.append(number(dialect, title, text, sql, unit, steps=steps).span(3).decimals(1))
-    return [*panels, _identity(dialect)]
+    sql = f'SELECT throttled AS "Throttled"\n{newest}'
+    throttled = number(dialect, "Throttled", "Whether the board slows itself down now", sql, "none", steps=ANY).span(3)
+    answers = words({"0": ("no", GREEN), "1": ("yes", RED)})
+    return [*panels, throttled.mappings([NOTHING, answers]), _identity(dialect)]
 
 
 def _state(dialect: Dialect) -> Built:
     sql = f'SELECT n.status AS "State" FROM nodes n WHERE n.id = {THE_NODE}'
     panel = number(dialect, "State", "Down after two sweeps without an answer", sql, "string", steps={}).span(3)
-    return panel.mappings(states())
+    return panel.mappings([NOTHING, *states()])
 
 
 def _identity(dialect: Dialect) -> Built:
@@ -116,7 +120,7 @@ def _identity(dialect: Dialect) -> Built:
         '  n.engine_version AS "Engine", n.registered_ts * 1000 AS "Registered", n.last_seen_ts * 1000 AS "Last seen"\n'
         f"FROM nodes n WHERE n.id = {THE_NODE}"
     )
-    panel = rows(dialect, "What it is", "As the node itself says, read once a day", sql).height(3)
+    panel = rows(dialect, "What it is", "As the node itself says, read once a day", sql).height(4)
     panel = column(column(panel, "Memory", "bytes"), "Registered", "dateTimeAsIso")
     return column(panel, "Last seen", "dateTimeFromNow")
 
@@ -233,13 +237,13 @@ def _network(dialect: Dialect) -> list[Built]:
         f"coalesce(avg({way}_{what}_per_s), 0)" for way in ("receive", "transmit") for what in ("errors", "drops")
     )
     charts = (
-        ("Receive, by interface", "Bytes received, each interface by itself", "avg(receive_bytes_per_s)", "Bps"),
-        ("Transmit, by interface", "Bytes sent, each interface by itself", "avg(transmit_bytes_per_s)", "Bps"),
-        ("Errors and drops, by interface", "Packets lost on this node's side, both ways", faults, "pps"),
+        ("Receive, by interface", "Bytes received, each interface by itself", "avg(receive_bytes_per_s)", "binBps"),
+        ("Transmit, by interface", "Bytes sent, each interface by itself", "avg(transmit_bytes_per_s)", "binBps"),
+        ("Errors and drops, by interface", "Packets lost on this node's side, both ways", faults, "suffix: p/s"),
     )
     text = "All interfaces but loopback and those of containers; sent is drawn downwards"
     return [
-        mirrored(lines(dialect, "Traffic", text, total, "Bps"), "Transmit"),
+        mirrored(lines(dialect, "Traffic", text, total, "binBps"), "Transmit"),
         *(
             lines(
                 dialect, title, said, _details(dialect, "network_samples", "interface", value), unit, label="interface"
@@ -269,7 +273,7 @@ def _temperature(dialect: Dialect) -> list[Built]:
             label="zone",
             steps=TEMPERATURE,
         ),
-        shares(lines(dialect, "Throttling", text, throttled, "percentunit")).span(24).height(6),
+        shares(lines(dialect, "Throttling", text, throttled, "percentunit")).span(24),
     ]
 
 
@@ -299,7 +303,7 @@ def _collection(dialect: Dialect) -> list[Built]:
         f"FROM node_readings r, {dialect.pairs('r.failing')}\nWHERE r.node_id = {THE_NODE} ORDER BY 1"
     )
     log = rows(dialect, "Events", "What happened to this node in the range", events).span(12)
-    log = column(column(log, "When", "dateTimeAsIso", width=170), "Severity", colored_states=True, width=90)
+    log = column(column(log, "When", "dateTimeAsIso"), "Severity", colored_states=True, width=90)
     probes = rows(
         dialect, "Failing probes", "Probes that failed at their last reading; ssh is the connection itself", failing
     )
@@ -316,5 +320,5 @@ def _collection(dialect: Dialect) -> list[Built]:
             )
         ),
         log,
-        column(probes.span(12), "As of", "dateTimeFromNow", width=130).no_value("None"),
+        column(probes.span(12), "As of", "dateTimeFromNow").no_value("None"),
     ]

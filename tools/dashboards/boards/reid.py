@@ -8,7 +8,19 @@ from tools.dashboards import series
 from tools.dashboards.board import board as frame
 from tools.dashboards.board import group_variable, interval_variable, node_events, nodes_variable, single_variable
 from tools.dashboards.dialects import Dialect
-from tools.dashboards.panels import RED, Built, column, earth, layer_of, lines, node_link, number, rows
+from tools.dashboards.panels import (
+    DURATION,
+    RED,
+    Built,
+    column,
+    counts,
+    earth,
+    layer_of,
+    lines,
+    node_link,
+    number,
+    rows,
+)
 from tools.dashboards.results import POINTS
 from tools.dashboards.selection import chosen_nodes
 
@@ -70,7 +82,7 @@ def _pairs(dialect: Dialect, values: str) -> str:
 
 def _numbers(dialect: Dialect) -> Built:
     sql = (
-        'SELECT count(DISTINCT v.identity_id) AS "Identities", count(*) AS "Visits", sum(v.sightings) AS "Sightings",\n'
+        'SELECT count(DISTINCT v.identity_id) AS "Identities", count(*) AS "Visits", coalesce(sum(v.sightings), 0) AS "Sightings",\n'
         '  count(*) FILTER (WHERE v.similarity IS NULL) AS "New", count(DISTINCT v.node_id) AS "Nodes",\n'
         f'  (SELECT count(*) FROM (\n{_ways_of_range(dialect)}\n) AS ways) AS "Ways"\n\n'
         f"FROM identity_visits v WHERE {_of_range(dialect)}"
@@ -91,13 +103,13 @@ def _by_node(dialect: Dialect, value: str) -> str:
 def _sightings(dialect: Dialect) -> Built:
     sql = series.long(dialect, _by_node(dialect, "sum(v.sightings)"), "node", "1.0 * sum(value)")
     text = "Times that somebody was seen, by node, counted when the visit began"
-    return lines(dialect, "Sightings", text, sql, "none", label="node").min(0).max_data_points(POINTS)
+    return counts(lines(dialect, "Sightings", text, sql, "none", label="node")).max_data_points(POINTS)
 
 
 def _people(dialect: Dialect) -> Built:
     sql = series.long(dialect, _by_node(dialect, "count(DISTINCT v.identity_id)"), "node", "1.0 * sum(value)")
     text = "Different identities whose visits began in each step, by node"
-    return lines(dialect, "Identities", text, sql, "none", label="node").min(0).max_data_points(POINTS)
+    return counts(lines(dialect, "Identities", text, sql, "none", label="node")).max_data_points(POINTS)
 
 
 def _placed(dialect: Dialect) -> str:
@@ -170,7 +182,7 @@ def _way(dialect: Dialect) -> Built:
     ]
     text = "The way of the chosen identity over the nodes that saw it, in order"
     panel = earth(dialect, "Way of the identity", text, layers).with_target(dialect.query(sql, "table"))
-    return column(column(panel, "Came", "dateTimeAsIso"), "Stayed", "s", decimals=0)
+    return column(column(panel, "Came", "dateTimeAsIso"), "Stayed", DURATION)
 
 
 def _journeys(dialect: Dialect) -> Built:
@@ -189,7 +201,7 @@ def _journeys(dialect: Dialect) -> Built:
     text = "Who was seen at one node and then at another: how often, and how long it took"
     panel = rows(dialect, "Ways", text, sql).span(12)
     panel = column(column(panel, "From", link=node_link()), "To", link=node_link())
-    panel = column(column(panel, "Shortest", "s", decimals=0), "Mean", "s", decimals=0)
+    panel = column(column(panel, "Shortest", DURATION), "Mean", DURATION)
     return column(panel, "Last one", "dateTimeFromNow")
 
 
@@ -215,5 +227,5 @@ def _visits(dialect: Dialect) -> Built:
     )
     text = "Each visit; similarity to what the identity looked like until then, -1 to 1; none: it begins here"
     panel = column(rows(dialect, "Visits", text, sql), "Came", "dateTimeAsIso")
-    panel = column(column(panel, "Node", link=node_link()), "Stayed", "s", decimals=0)
+    panel = column(column(panel, "Node", link=node_link()), "Stayed", DURATION)
     return column(panel, "Similarity", "none", decimals=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models.common import LineInterpolation
 
 from tools.dashboards.board import annotation, models_variable, single_variable
 from tools.dashboards.board import board as frame
@@ -10,6 +11,8 @@ from tools.dashboards.dialects import Dialect
 from tools.dashboards.panels import (
     ANY,
     BLUE,
+    DURATION,
+    NOTHING,
     Built,
     Steps,
     bars,
@@ -61,7 +64,7 @@ def _nodes_of() -> str:
 def _outcome(dialect: Dialect) -> Built:
     sql = f'SELECT r.status AS "State" FROM rollouts r WHERE {THE_ROLLOUT}'
     panel = number(dialect, "State", "How the chosen roll-out stands", sql, "string", steps={}).span(4)
-    return panel.mappings(states())
+    return panel.mappings([NOTHING, *states()])
 
 
 def _what(dialect: Dialect) -> Built:
@@ -73,7 +76,7 @@ def _what(dialect: Dialect) -> Built:
     panel = (
         rows(dialect, "What", "What is rolled out, since when, and what a person asked of it", sql).span(12).height(4)
     )
-    return column(column(panel, "Began", "dateTimeAsIso"), "Took", "s", decimals=0)
+    return column(column(panel, "Began", "dateTimeAsIso"), "Took", DURATION)
 
 
 def _progress(dialect: Dialect) -> Built:
@@ -93,7 +96,7 @@ def _bytes(dialect: Dialect) -> Built:
         "  1.0 * sum(m.rate_bytes_per_s) FILTER (WHERE m.status = 'pulling') AS \"Rate\"\n" + _nodes_of()
     )
     text = "Bytes that all nodes have pulled, will pull, and pull a second now"
-    return column(number(dialect, "Bytes", text, sql, "bytes").span(24).height(3), "Rate", "Bps")
+    return column(number(dialect, "Bytes", text, sql, "bytes").span(24).height(4), "Rate", "binBps")
 
 
 def _waves(dialect: Dialect) -> Built:
@@ -109,8 +112,8 @@ def _waves(dialect: Dialect) -> Built:
         f"{_nodes_of()}\nGROUP BY m.wave ORDER BY 1"
     )
     text = "How far each wave is. Away: nodes that did not answer and are done when they are back"
-    panel = column(rows(dialect, "Waves", text, sql).span(14).height(8), "Done", "percentunit", steps=SHARE, decimals=0)
-    panel = column(column(panel, "Began", "dateTimeAsIso", width=170), "Last one done", "dateTimeAsIso", width=170)
+    panel = column(rows(dialect, "Waves", text, sql).height(8), "Done", "percentunit", steps=SHARE, decimals=0)
+    panel = column(column(panel, "Began", "dateTimeAsIso"), "Last one done", "dateTimeAsIso")
     return column(panel, "Failed", "none", steps=ANY)
 
 
@@ -120,7 +123,7 @@ def _rates(dialect: Dialect) -> Built:
         "FROM rollouts r JOIN rollout_nodes m ON m.rollout_id = r.id JOIN nodes n ON n.id = m.node_id\n"
         f"WHERE {THE_ROLLOUT} AND m.rate_bytes_per_s IS NOT NULL AND m.status = 'pulling'\nORDER BY 2 DESC LIMIT 25"
     )
-    return bars(dialect, "Rates", "How fast nodes pull now", sql, "Bps").span(10).no_value("Nobody pulls")
+    return bars(dialect, "Rates", "How fast nodes pull now", sql, "binBps").span(24).no_value("Nobody pulls")
 
 
 def _nodes(dialect: Dialect) -> Built:
@@ -135,8 +138,8 @@ def _nodes(dialect: Dialect) -> Built:
     text = "Each node's step, how much of the image it has, and what it said. Before: the digest it can go back to"
     panel = column(rows(dialect, "By node", text, sql).height(11), "Node", link=node_link())
     panel = column(column(panel, "State", colored_states=True, width=110), "Pulled", "percentunit", decimals=0)
-    panel = column(column(panel, "Size", "bytes"), "Rate", "Bps")
-    return column(panel, "Took", "s", decimals=0)
+    panel = column(column(panel, "Size", "bytes"), "Rate", "binBps")
+    return column(panel, "Took", DURATION)
 
 
 def _map(dialect: Dialect) -> Built:
@@ -160,13 +163,13 @@ def _finished(dialect: Dialect) -> Built:
         f"WHERE {dialect.within('time')}\nGROUP BY time ORDER BY 1"
     )  # fmt: skip
     panel = lines(dialect, "Progress", "Nodes that were done, and that had failed, by then", sql, "none").min(0)
-    return panel.height(10)
+    return panel.height(10).line_interpolation(LineInterpolation.STEP_AFTER)
 
 
 def _approvals(dialect: Dialect) -> Built:
     sql = (
         'SELECT a.wave + 1 AS "Wave", a.asked_ts * 1000 AS "Asked", a.approved_ts * 1000 AS "Approved", a.approved_by AS "By",\n'
-        '  CAST(a.failed AS text) AS "Failed by then"\n'
+        "  replace(replace(replace(CAST(a.failed AS text), '[', ''), ']', ''), '\"', '') AS \"Failed by then\"\n"
         f"FROM rollouts r JOIN rollout_approvals a ON a.rollout_id = r.id WHERE {THE_ROLLOUT}\nORDER BY 1"
     )
     panel = rows(dialect, "Approvals", "Waves that a person was asked for, and who said yes", sql).span(24).height(5)
@@ -186,5 +189,5 @@ def _all(dialect: Dialect) -> Built:
     panel = rows(dialect, "All roll-outs", "Those that began in the range, and what became of them", sql)
     link = "/d/evc-rollouts/?var-rollout=${__value.raw:percentencode}&${__url_time_range}"
     panel = column(column(panel, "Roll-out", link=link, width=90), "State", colored_states=True, width=110)
-    panel = column(column(panel, "Began", "dateTimeAsIso", width=170), "Took", "s", decimals=0)
+    panel = column(column(panel, "Began", "dateTimeAsIso"), "Took", DURATION)
     return column(panel, "Failed", "none", steps=ANY)

@@ -9,7 +9,22 @@ from tools.dashboards import series
 from tools.dashboards.board import annotation, group_variable, interval_variable, models_variable, nodes_variable
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
-from tools.dashboards.panels import ORANGE, RED, Built, Steps, column, lines, node_link, node_map, rows, shares
+from tools.dashboards.panels import (
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    Built,
+    Steps,
+    colored,
+    column,
+    counts,
+    lines,
+    node_link,
+    node_map,
+    rows,
+    shares,
+)
 from tools.dashboards.results import KINDS, LINES, POINTS, by_range, by_step, within
 from tools.dashboards.selection import chosen, chosen_nodes
 
@@ -184,7 +199,8 @@ def _discoloured(dialect: Dialect) -> Built:
     panel = lines(
         dialect, "Yellow and brown", text, series.wide(dialect, source, values), "percentunit", steps={0.2: ORANGE}
     )
-    return shares(panel).max_data_points(POINTS)
+    colors = {"Yellow": YELLOW, "Brown": "#8a5a2b", "Together": GREY, "Together, worst picture": ORANGE}
+    return colored(shares(panel).height(9), colors).max_data_points(POINTS)
 
 
 def _change(dialect: Dialect) -> Built:
@@ -197,7 +213,7 @@ def _unseen(dialect: Dialect) -> Built:
     source = f"SELECT l.ts, coalesce(l.label, 'other') AS reason FROM (\n{_lines(dialect, 'error')}\n) AS l"
     sql = series.long(dialect, source, "reason", "1.0 * count(*)")
     text = "Pictures that could not tell anything, by reason: too dark, too bright, grey (infra-red)"
-    return lines(dialect, "Pictures that tell nothing", text, sql, "none", label="reason").min(0)
+    return counts(lines(dialect, "Pictures that tell nothing", text, sql, "none", label="reason"))
 
 
 def _found(dialect: Dialect) -> str:
@@ -226,4 +242,4 @@ def _events(dialect: Dialect) -> Built:
     )
     text = "Canopies that looked discoloured, and covers that changed by a tenth of the picture or more"
     panel = rows(dialect, "Events", text, sql).span(24)
-    return column(column(panel, "When", "dateTimeAsIso", width=170), "Node", link=node_link())
+    return column(column(panel, "When", "dateTimeAsIso"), "Node", link=node_link())

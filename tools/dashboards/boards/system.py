@@ -8,7 +8,21 @@ from tools.dashboards import series
 from tools.dashboards.board import annotation, interval_variable
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
-from tools.dashboards.panels import ANY, RED, YELLOW, Built, Steps, column, lines, number, rows, stacked
+from tools.dashboards.panels import (
+    ANY,
+    GREEN,
+    RED,
+    YELLOW,
+    Built,
+    Steps,
+    colored,
+    column,
+    counts,
+    lines,
+    number,
+    rows,
+    stacked,
+)
 
 AGE_S: Steps = {120: YELLOW, 300: RED}
 
@@ -87,8 +101,11 @@ def _charts(dialect: Dialect) -> list[Built]:
             "s",
             steps={30: RED},
         ).min(0),
-        lines(dialect, "Missed ticks, by step", "Sweeps that could not be kept, in each step", missed, "none").min(0),
-        stacked(lines(dialect, "Nodes", "Nodes that were asked, by whether they answered", nodes, "none")).min(0),
+        counts(lines(dialect, "Missed ticks, by step", "Sweeps that could not be kept, in each step", missed, "none")),
+        colored(
+            stacked(lines(dialect, "Nodes", "Nodes that were asked, by whether they answered", nodes, "none")).min(0),
+            {"Answered": GREEN, "Silent": RED},
+        ),
         lines(dialect, "Rows a sweep", "Rows that a tick writes, all shards together", written, "short").min(0),
     ]
 
@@ -113,4 +130,4 @@ def _silence(dialect: Dialect) -> Built:
     )
     text = "Probes that began to fail, failed otherwise or work again; probe ssh is the connection itself"
     panel = rows(dialect, "Probes", text, sql).span(12)
-    return column(panel, "When", "dateTimeAsIso", width=170)
+    return column(panel, "When", "dateTimeAsIso")
