@@ -243,6 +243,7 @@ def test_a_backup_brings_all_of_it_back_on_an_empty_machine(stack: Stack, edge_f
     """The commands are those of docs/stack.md."""
     node, name = edge_fleet.nodes["edge-1"], {each: str(stack.container(each).name) for each in SERVICES}
     digest, held = _pulled(stack, node), "SELECT count(*) FROM inference_results"
+    stack.run("airflow", "dags", "pause", "--yes", "locate_nodes")
     dumps = [
         stack.docker("exec", name["metrics-db"], "pg_dump", "-U", "evc", "-Fc", "evc"),
         stack.docker("exec", name["metadata-db"], "pg_dump", "-U", "airflow", "-Fc", "airflow"),
@@ -255,9 +256,10 @@ def test_a_backup_brings_all_of_it_back_on_an_empty_machine(stack: Stack, edge_f
     up(stack, edge_fleet)
     assert "edge-1" not in stack.run("evc", "nodes").stdout
     stack.docker("stop", *(name[part] for part in ("api-server", "scheduler", "dag-processor", "triggerer")))
-    restore = ("pg_restore", "--clean", "--if-exists")
-    stack.docker("exec", "-i", name["metrics-db"], *restore, "-U", "evc", "-d", "evc", given=dumps[0])
-    stack.docker("exec", "-i", name["metadata-db"], *restore, "-U", "airflow", "-d", "airflow", given=dumps[1])
+    for service, database, dump in (("metrics-db", "evc", dumps[0]), ("metadata-db", "airflow", dumps[1])):
+        stack.docker("exec", name[service], "dropdb", "-U", database, "--force", database)
+        stack.docker("exec", name[service], "createdb", "-U", database, database)
+        stack.docker("exec", "-i", name[service], "pg_restore", "-U", database, "-d", database, given=dump)
     volumes = ("--volumes-from", name["scheduler"], "--entrypoint", "tar")
     stack.docker("run", "--rm", "-i", *volumes, stack.settings()["EVC_IMAGE"], "-C", "/", "-x", given=dumps[2])
     stack.run("down")
