@@ -209,7 +209,7 @@ class Collection:
             rows,
             "written" if is_written else "wait in the spool",
         )
-        for line in failures:
+        for line in sorted(failures):
             self._log.warning("  down: %s", line)
         for fault in result.faults.values():
             self._log.error("  not swept: %s", fault)
