@@ -54,6 +54,11 @@ def newest_bucket(connection: Connection, last_ts: int) -> int | None:
     return found
 
 
+def has_buckets(connection: Connection) -> bool:
+    """Whether samples were rolled up at all."""
+    return connection.scalar(select(_bucket.ts).limit(1)) is not None
+
+
 def read_watch(connection: Connection, last_ts: int) -> WatchedNodes:
     """Read what is to be judged.
 
