@@ -223,7 +223,7 @@ def test_a_letter_that_every_address_refuses_is_told_with_the_next(mailbox: _Mai
 @pytest.mark.parametrize(
     ("lacks", "more", "said"),
     [
-        ("disable_tls", {}, 'the server knows no STARTTLS; allowed: "disable_tls": true in the extra, where'),
+        ("disable_tls", {}, 'the server offers no STARTTLS; allowed: "disable_tls": true in the extra, for'),
         ("disable_ssl", {}, 'the server does not speak TLS at once; allowed: "disable_ssl": true in the extra'),
         ("", {"login": "evc", "password": "s3cret"}, "the server takes no login on this way; allowed: a connection"),
     ],

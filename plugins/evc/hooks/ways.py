@@ -140,7 +140,9 @@ def _mail_trouble(error: BaseException) -> str:
 def _unsupported(error: smtplib.SMTPNotSupportedError) -> str:
     said = str(error)
     if "STARTTLS" in said:
-        return 'the server knows no STARTTLS; allowed: "disable_tls": true in the extra, where it need not be encrypted'
+        return (
+            'the server offers no STARTTLS; allowed: "disable_tls": true in the extra, for TLS at once or a plain relay'
+        )
     if "AUTH" in said:
         return "the server takes no login on this way; allowed: a connection without login, or one with TLS"
     return "the server does not know what this letter needs"

@@ -157,13 +157,13 @@ def record_findings(connection: Connection, watched: WatchedNodes, findings: Ite
             begun, ended = said.setdefault(node_id, ([], []))
             (begun if finding.begins else ended).append(finding.message)
     for node_id, (begun, ended) in said.items():
-        _tell(connection, node_id, "warning" if begun else "info", "; ".join([*begun, *ended]), ts)
+        _tell(connection, node_id, "; ".join([*begun, *ended]), ts, is_begin=bool(begun))
     return len(said)
 
 
-def _tell(connection: Connection, node_id: int, severity: str, message: str, ts: int) -> None:
+def _tell(connection: Connection, node_id: int, message: str, ts: int, *, is_begin: bool) -> None:
     # what is there is of an earlier look at this bucket, before late samples came: it said something else
-    while not record_event(connection, node_id, KIND, severity, message, ts):
+    while not record_event(connection, node_id, KIND, "warning" if is_begin else "info", message, ts):
         ts += 1
 
 
