@@ -326,7 +326,7 @@ def test_airflow_hides_the_password_of_a_connection_that_is_stored(dag_runner: D
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     with create_session() as session:
         (audit,) = session.query(Log).filter(Log.event == "cli_connections_add").all()
-        assert "stored_alerts" in audit.extra
+        assert "stored_alerts" in str(audit.extra)
         session.query(Connection).filter(Connection.conn_id == "stored_alerts").delete()
     given = Connection(conn_id="stored_alerts", **json.loads(stored))
     shown = ConnectionResponse.model_validate(given).model_dump_json()

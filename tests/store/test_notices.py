@@ -75,6 +75,7 @@ def test_the_end_of_what_was_told_is_told_once(filled: Engine) -> None:
     assert taken(filled) == []
     happen(filled, "down", "error", TS + 5)
     happen(filled, "up", "info", TS + 6)
+    happen(filled, "up", "info", TS + 7)  # of register_node, beside the sweep's
     assert kinds(taken(filled)) == [(1, "down"), (1, "up")]
     assert taken(filled) == []
 

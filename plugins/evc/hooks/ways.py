@@ -62,9 +62,10 @@ class Mail:
         where, extra = f"connection {conn_id}", connection.extra_dejson
         if not connection.host:
             raise InputError(where, "its host is not set", "name or address of a mail server")
-        self._sender = extra.get("from_email")
-        if not self._sender or not isinstance(self._sender, str):
+        sender = extra.get("from_email")
+        if not sender or not isinstance(sender, str):
             raise InputError(where, "from_email is not set in its extra", "the address that mails come from")
+        self._sender: str = sender
         usual_port = smtplib.SMTP_PORT if extra.get("disable_ssl") else smtplib.SMTP_SSL_PORT
         self._server = f"{connection.host} port {connection.port or usual_port}"
 

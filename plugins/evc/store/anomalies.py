@@ -14,10 +14,10 @@ from evc.anomalies.judge import Finding, Group, Watch
 from evc.anomalies.watched import WATCHED
 from evc.anomalies.windows import day_times, recent_times, week_times
 from evc.store.dialects import insert_into
-from evc.store.events import record_event
+from evc.store.events import ANOMALY, record_event
 from evc.store.tables import node_anomalies, node_samples_5m, nodes
 
-KIND = "anomaly"
+KIND = ANOMALY
 LOOK_BACK_S = 3600
 """What was made before is not looked at any more."""
 _bucket = node_samples_5m.c

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, func, select, update
 
 from evc.anomalies.windows import BUCKET_S
 from evc.fleet.notices import Event
-from evc.store.anomalies import KIND as ANOMALY
 from evc.store.dialects import insert_into
-from evc.store.events import SEVERITIES
+from evc.store.events import ANOMALY, SEVERITIES
 from evc.store.nodes import PENDING_CLEANUP, REMOVED
 from evc.store.tables import event_notices, node_anomalies, node_events, nodes
 
-_Events = Select[Any]
+_Events = Select[int, int, str, str, str, str]
 
 AT_ONCE = 5_000
 ENDS = {"up": ("down",), REMOVED: (PENDING_CLEANUP, "cleanup_failed")}
@@ -30,9 +28,12 @@ def claim(connection: Connection, severity: str, since_ts: int, now_ts: int) -> 
     """
     new = _new(since_ts)
     bad_enough = new.where(node_events.c.severity.in_(SEVERITIES[SEVERITIES.index(severity) :]))
+    taken = _take(connection, _found(connection, bad_enough), now_ts)
     # the ends come second: what began is claimed then
-    wanted = (bad_enough, *(_ends(new, kind) for kind in ENDS), _ends_of_anomalies(new))
-    return [event for query in wanted for event in _take(connection, query, now_ts)]
+    for kind in ENDS:
+        ends = {event.node_id: event for event in reversed(_found(connection, _ends(new, kind)))}
+        taken += _take(connection, ends.values(), now_ts)
+    return taken + _take(connection, _found(connection, _ends_of_anomalies(new)), now_ts)
 
 
 def _new(since_ts: int) -> _Events:
@@ -73,9 +74,12 @@ def _ends_of_anomalies(new: _Events) -> _Events:
     return new.where(event.kind == ANOMALY, event.severity == "info", was_told)
 
 
-def _take(connection: Connection, query: _Events, now_ts: int) -> list[Event]:
-    found = [Event(*row) for row in connection.execute(query)]
-    return [event for event in found if _is_ours(connection, event, now_ts)]
+def _found(connection: Connection, query: _Events) -> list[Event]:
+    return [Event(*row) for row in connection.execute(query)]
+
+
+def _take(connection: Connection, events: Iterable[Event], now_ts: int) -> list[Event]:
+    return [event for event in events if _is_ours(connection, event, now_ts)]
 
 
 def _is_ours(connection: Connection, event: Event, now_ts: int) -> bool:
