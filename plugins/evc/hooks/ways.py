@@ -134,7 +134,7 @@ def _mail_trouble(error: BaseException) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         return f"the server answered {error.smtp_code}"
     if isinstance(error, smtplib.SMTPServerDisconnected):
-        return "the server ended the connection, or it speaks TLS at once and the extra has disable_ssl"
+        return 'the server ended the connection; where it speaks TLS at once, no "disable_ssl" belongs in the extra'
     return _no_connection(error)
 
 
