@@ -1,8 +1,8 @@
 """Tell people of new events: one message a minute at most, by the connection `[evc] notify_conn_id`.
 
 The connection is of type SMTP (to `[evc] notify_to`) or Apprise. Events of `[evc] notify_severity` and worse count, of
-the last day; many of one kind share a line. Each is told once: where a message reached nobody, the next has its
-events.
+the last day, and the end of what was told; many of one kind share a line. Each is told once: where a message reached
+nobody, the next has its events.
 """
 
 from __future__ import annotations

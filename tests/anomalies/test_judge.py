@@ -66,8 +66,24 @@ def test_what_is_unlike_the_node_itself_is_explained(what: str, value: float, sa
     put(known, what, value)
     (found,) = findings(known)
     assert (found.node, found.what, found.begins) == (0, what, True)
-    usual_one = WATCHED[PLACE[what]].show(USUAL[what])
-    assert found.message == f"{said}, usually {usual_one} to {usual_one} at this hour of the week"
+    usual_one = WATCHED[PLACE[what]].show(USUAL[what], 0)
+    assert found.message == f"{said}, usually {usual_one} at this hour of the week"
+
+
+@pytest.mark.parametrize(
+    ("what", "low", "high", "said"),
+    [
+        ("cpu", 0.1, 0.35, "0.10 to 0.35"),
+        ("memory", 0.041, 0.044, "0.041 to 0.044"),
+        ("memory", 0.0412, 0.0414, "0.0412 to 0.0414"),
+        ("memory", 0.04, 0.04, "0.04"),
+        ("temperature", 46.1, 46.4, "46.1 °C to 46.4 °C"),
+        ("answer time", 0.201, 0.204, "0.201 s to 0.204 s"),
+        ("receive", 1_201_000, 1_204_000, "1.201 MB/s to 1.204 MB/s"),
+    ],
+)
+def test_a_range_has_two_ends_that_differ(what: str, low: float, high: float, said: str) -> None:
+    assert WATCHED[PLACE[what]].show_range(low, high) == said
 
 
 @pytest.mark.parametrize("what", ["memory", "storage", "temperature", "answer time"])
@@ -107,7 +123,7 @@ def test_a_node_that_stands_still_when_it_is_always_busy_is_an_anomaly() -> None
     known["weeks"][0, PLACE["cpu"]] = 0.6
     put(known, "cpu", 0.02)
     (found,) = findings(known)
-    assert found.message == "cpu 0.02, usually 0.60 to 0.60 at this hour of the week"
+    assert found.message == "cpu 0.02, usually 0.60 at this hour of the week"
 
 
 def test_days_count_until_there_are_weeks_and_nothing_before_there_are_days() -> None:

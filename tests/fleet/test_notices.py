@@ -35,7 +35,29 @@ def test_a_storm_is_one_line() -> None:
     assert notice.title == "Edge Vision Cluster: 200 errors"
     (line,) = notice.body.splitlines()
     assert line.startswith("2026-09-21 14:13:20 UTC to 2026-09-21 14:16:39 UTC down: 200 events of farm-0, farm-1, ")
-    assert line.endswith(", farm-9 and 190 more")
+    assert line.endswith(", farm-9 and 190 more; all: gone")
+
+
+def test_a_storm_of_one_moment_names_that_once_and_nodes_as_people_count() -> None:
+    names = [f"storm-{number}" for number in range(41, 0, -1)]
+    notice = compose([event(name, message=f"127.0.0.1 port {name[6:]}: refused") for name in names])
+    ten = ", ".join(f"storm-{number}" for number in range(1, 11))
+    assert notice.body == (
+        f"2026-09-21 14:13:20 UTC down: 41 events of {ten} and 31 more; storm-1: 127.0.0.1 port 1: refused"
+    )
+    assert notice.summary == "41 errors (down: storm-1, storm-2, storm-3 and 38 more)"
+
+
+def test_a_summary_names_those_first_whose_severity_is_worst() -> None:
+    notice = compose(
+        [
+            event("farm-1", "threshold", "warning"),
+            event("farm-2", "up", "info"),
+            event("farm-10", "threshold"),
+            event("farm-10", "threshold", ts=TS + 1),
+        ]
+    )
+    assert notice.summary == "2 errors, 1 warning, 1 note (threshold: farm-10, farm-1; up: farm-2)"
 
 
 def test_a_message_has_an_end() -> None:

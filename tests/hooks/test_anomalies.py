@@ -47,6 +47,14 @@ def test_a_look_says_what_is_unusual_and_why(dag_runner: DagRunner, caplog: pyte
     assert hook.look(now) == {"nodes": 1, "begun": 0, "ended": 0}
 
 
+def test_where_nothing_was_rolled_up_yet_is_no_warning(dag_runner: DagRunner, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert AnomaliesHook(logging.getLogger("tests.anomalies")).look() == {"nodes": 0, "begun": 0, "ended": 0}
+    assert [(it.levelname, it.message) for it in caplog.records if it.name == "tests.anomalies"] == [
+        ("INFO", "no samples are rolled up yet: nothing to look at")
+    ]
+
+
 def test_where_the_last_bucket_is_not_made_yet_the_one_before_is_looked_at(
     dag_runner: DagRunner, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +18,14 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from airflow.sdk.exceptions import AirflowSkipException
+from structlog.testing import capture_logs
 
 from evc.errors import InputError, NoticeFailed
 from evc.fleet.nodes import Node
 from evc.hooks.metrics import checked_engine
 from evc.hooks.notices import NoticesHook
+from evc.operators.notify_events import NotifyEventsOperator
 from evc.store.database import embedded_url, open_engine, upgrade
 from evc.store.events import record_event
 from evc.store.nodes import store_node
@@ -28,6 +33,7 @@ from tests.servers.airflow import DagRunner
 from tests.servers.sshd import free_port
 
 NOW = int(time.time())
+LOG = "tests.notices"
 SMTP_EXTRA = {"disable_ssl": True, "disable_tls": True, "from_email": "evc@example.org", "retry_limit": 1}
 
 
@@ -106,15 +112,15 @@ def apprise_path() -> str:
     return str(json.loads(os.environ["AIRFLOW_CONN_ALERTS"])["extra"]["config"]["path"])
 
 
-def happen(*kinds: str) -> None:
+def happen(*kinds: str, message: str = "<b>hot</b>") -> None:
     with checked_engine().begin() as connection:
         node_id, _ = store_node(connection, Node(name="farm-1", host="192.0.2.1"), NOW)
         for kind in kinds:
-            record_event(connection, node_id, kind, "warning", "<b>hot</b>", NOW)
+            record_event(connection, node_id, kind, "warning", message, NOW)
 
 
 def tell() -> int:
-    return NoticesHook(logging.getLogger("tests.notices")).tell(NOW)
+    return NoticesHook(logging.getLogger(LOG)).tell(NOW)
 
 
 def test_a_letter_tells_what_is_new_once(mailbox: _Mailbox) -> None:
@@ -124,15 +130,41 @@ def test_a_letter_tells_what_is_new_once(mailbox: _Mailbox) -> None:
     ((to, letter),) = mailbox.letters
     assert to == ["ops@example.org", "farm@example.org"]
     assert letter["Subject"] == "Edge Vision Cluster: 1 warning"
-    body = next(part for part in letter.walk() if part.get_content_type() == "text/html").get_payload(decode=True)
-    assert b"farm-1: anomaly: &lt;b&gt;hot&lt;/b&gt;" in body
+    assert letter.get_content_type() == "text/plain"
+    assert b"farm-1: anomaly: <b>hot</b>" in letter.get_payload(decode=True)
+
+
+def test_the_lines_of_a_letter_wrap(mailbox: _Mailbox) -> None:
+    happen(
+        "anomaly",
+        message="temperature 78 °C, usually 46 °C to 55 °C at this hour of the week; memory 0.24, usually 0.04",
+    )
+    assert tell() == 1
+    ((_, letter),) = mailbox.letters
+    first, second, *others = letter.get_payload(decode=True).decode().splitlines()
+    assert first.endswith("temperature 78 °C, usually 46 °C to")
+    assert second.startswith("    55 °C at this hour")
+    assert len(others) == 0
+
+
+def test_the_log_says_who_was_told_of_what(mailbox: _Mailbox, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    tell()
+    mailbox.unknown = {"farm@example.org"}
+    happen("anomaly")
+    tell()
+    assert [it.message for it in caplog.records if it.name == LOG and it.levelname == "INFO"] == [
+        "nothing new of warning or worse",
+        "told ops@example.org: 1 warning (anomaly: farm-1)",
+    ]
 
 
 def test_what_the_server_refuses_is_told_with_the_next(mailbox: _Mailbox) -> None:
     happen("anomaly")
     mailbox.refuses = True
     with pytest.raises(
-        NoticeFailed, match=r"^connection alerts: the server answered 554; mend it, the next run tells these events$"
+        NoticeFailed,
+        match=r"^connection alerts: 127\S+ port \d+: the server answered 554; mend it, the next run tells these",
     ):
         tell()
     mailbox.refuses = False
@@ -143,8 +175,9 @@ def test_what_the_server_refuses_is_told_with_the_next(mailbox: _Mailbox) -> Non
 
 def test_a_server_that_is_away_is_told_later(dag_runner: DagRunner, mailbox: _Mailbox) -> None:
     happen("anomaly")
-    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=free_port(), extra=SMTP_EXTRA)
-    with pytest.raises(NoticeFailed, match="^connection alerts: ConnectionRefusedError: Connection refused; mend it"):
+    port = free_port()
+    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=port, extra=SMTP_EXTRA)
+    with pytest.raises(NoticeFailed, match=f"^connection alerts: 127.0.0.1 port {port}: Connection refused; mend it"):
         tell()
     dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=mailbox.port, extra=SMTP_EXTRA)
     assert tell() == 1
@@ -179,10 +212,38 @@ def test_addresses_that_are_refused_are_in_the_log(mailbox: _Mailbox, caplog: py
 def test_a_letter_that_every_address_refuses_is_told_with_the_next(mailbox: _Mailbox) -> None:
     mailbox.unknown = {"ops@example.org", "farm@example.org"}
     happen("anomaly")
-    with pytest.raises(NoticeFailed, match=r"^connection alerts: the server refused every address \(550\); mend it"):
+    with pytest.raises(
+        NoticeFailed, match=r"^connection alerts: .*: the server refused every address \(550\); mend it"
+    ):
         tell()
     mailbox.unknown = set()
     assert tell() == 1
+
+
+@pytest.mark.parametrize(
+    ("lacks", "more", "said"),
+    [
+        ("disable_tls", {}, 'the server offers no STARTTLS; allowed: "disable_tls": true in the extra, for'),
+        ("disable_ssl", {}, 'the server does not speak TLS at once; allowed: "disable_ssl": true in the extra'),
+        ("", {"login": "evc", "password": "s3cret"}, "the server takes no login on this way; allowed: a connection"),
+    ],
+)
+def test_what_a_mail_server_does_not_do_is_said_with_what_helps(
+    dag_runner: DagRunner, mailbox: _Mailbox, lacks: str, more: dict[str, str], said: str
+) -> None:
+    extra = {name: value for name, value in SMTP_EXTRA.items() if name != lacks}
+    dag_runner.connection("alerts", conn_type="smtp", host="127.0.0.1", port=mailbox.port, extra=extra, **more)
+    happen("anomaly")
+    with pytest.raises(NoticeFailed, match=f"^connection alerts: 127.0.0.1 port {mailbox.port}: {said}") as caught:
+        tell()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_mail_server_that_nobody_knows_is_named(dag_runner: DagRunner, mailbox: _Mailbox) -> None:
+    dag_runner.connection("alerts", conn_type="smtp", host="nowhere.invalid", extra=SMTP_EXTRA)
+    happen("anomaly")
+    with pytest.raises(NoticeFailed, match=r"^connection alerts: nowhere\.invalid port 25: .+; mend it"):
+        tell()
 
 
 @pytest.fixture
@@ -206,13 +267,13 @@ def locked(dag_runner: DagRunner, mailbox: _Mailbox, monkeypatch: pytest.MonkeyP
 
 def told_while_locked(pause: Callable[[float], None]) -> str:
     with pytest.raises(NoticeFailed) as caught:
-        NoticesHook(logging.getLogger("tests.notices"), pause).tell(NOW)
+        NoticesHook(logging.getLogger(LOG), pause).tell(NOW)
     return str(caught.value)
 
 
 def test_events_are_given_back_when_the_database_is_back(locked: sqlite3.Connection) -> None:
     said = told_while_locked(lambda _: locked.rollback())
-    assert said == "connection alerts: the server answered 554; mend it, the next run tells these events"
+    assert said.endswith("the server answered 554; mend it, the next run tells these events")
     with checked_engine().connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM event_notices").scalar() == 0
 
@@ -220,7 +281,7 @@ def test_events_are_given_back_when_the_database_is_back(locked: sqlite3.Connect
 def test_a_database_that_stays_away_is_told_of(locked: sqlite3.Connection) -> None:
     pauses: list[float] = []
     said = told_while_locked(pauses.append)
-    assert said.startswith("connection alerts: the server answered 554; nobody will be told of its events (1), which")
+    assert "the server answered 554; nobody will be told of its events (1), which" in said
     assert pauses == [1, 2, 4]
 
 
@@ -232,6 +293,45 @@ def test_an_apprise_service_is_told(service: list[dict[str, Any]]) -> None:
     assert told["title"] == "Edge Vision Cluster: 1 warning"
     assert "farm-1: anomaly: <b>hot</b>" in told["message"]
     assert told["type"] == "warning"
+
+
+def test_services_are_named_by_their_password_and_counted_in_the_log(
+    dag_runner: DagRunner, service: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    url = apprise_path()
+    happen("anomaly")
+    dag_runner.connection("alerts", conn_type="apprise", password=f"{url} {url}?format=html")
+    assert tell() == 1
+    assert len(service) == 2
+    assert "told 2 of 2 services (2 JSON): 1 warning (anomaly: farm-1)" in caplog.text
+    dag_runner.connection("alerts", conn_type="apprise", password=url)
+    happen("down")
+    tell()
+    assert "told JSON: 1 warning (down: farm-1)" in caplog.text
+    dag_runner.connection("alerts", conn_type="apprise", password=f"{url} json//s3cret")
+    with pytest.raises(InputError, match="its 2nd URL can't be read") as caught:
+        tell()
+    assert "s3cret" not in str(caught.value) + caplog.text
+
+
+def test_airflow_hides_the_password_of_a_connection_that_is_stored(dag_runner: DagRunner) -> None:
+    from airflow.api_fastapi.core_api.datamodels.connections import ConnectionResponse
+    from airflow.models.connection import Connection
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+
+    stored = json.dumps({"conn_type": "apprise", "password": "slack://T1JJ3T3L2/A1BRTD4JD/s3cret"})
+    command = [sys.executable, "-m", "airflow", "connections", "add", "stored_alerts", "--conn-json", stored]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with create_session() as session:
+        (audit,) = session.query(Log).filter(Log.event == "cli_connections_add").all()
+        assert "stored_alerts" in str(audit.extra)
+        session.query(Connection).filter(Connection.conn_id == "stored_alerts").delete()
+    given = Connection(conn_id="stored_alerts", **json.loads(stored))
+    shown = ConnectionResponse.model_validate(given).model_dump_json()
+    assert '"***"' in shown
+    assert "s3cret" not in str(audit.extra) + shown + done.stdout + done.stderr
 
 
 def test_a_service_that_is_away_is_a_failure_without_its_password(
@@ -294,7 +394,7 @@ def test_an_url_that_cannot_be_read_is_refused_and_stays_secret(
     works = apprise_path()
     apprise_connection(dag_runner, works, path)
     happen("anomaly")
-    said = "its 2nd URL can't be read" if path else "has an entry without path"
+    said = "its 2nd URL can't be read" if path else "config in its extra has an entry without path"
     with caplog.at_level(logging.DEBUG), pytest.raises(InputError, match=f"^connection alerts: .*{said}") as caught:
         tell()
     assert "s3cret" not in str(caught.value) + caplog.text
@@ -327,9 +427,13 @@ def test_what_can_tell_nobody_is_refused_before_anything_is_taken(
     [
         ({"conn_type": "smtp", "host": "127.0.0.1"}, "from_email is not set in its extra; allowed: the address that"),
         ({"conn_type": "smtp", "extra": SMTP_EXTRA}, "its host is not set; allowed: name or address of a mail server"),
-        ({"conn_type": "apprise"}, 'config in its extra is not set, or .*; allowed: {"path": "URL of a service'),
+        ({"conn_type": "apprise"}, "it names no service; allowed: in its password the URL of a service that Apprise"),
         ({"conn_type": "apprise", "extra": {"config": "json://s3cret"}}, "config in its extra is no JSON; allowed:"),
-        ({"conn_type": "apprise", "extra": {"config": []}}, "config in its extra is not set, or"),
+        ({"conn_type": "apprise", "extra": {"config": []}}, "it names no service"),
+        (
+            {"conn_type": "apprise", "extra": {"config": [{"tag": "a"}]}},
+            "config in its extra has an entry without path",
+        ),
     ],
 )
 def test_what_a_connection_lacks_is_named(dag_runner: DagRunner, fields: dict[str, Any], said: str) -> None:
@@ -343,3 +447,11 @@ def test_what_a_connection_lacks_is_named(dag_runner: DagRunner, fields: dict[st
 
 def test_the_dag_is_skipped_where_nobody_is_to_be_told(dag_runner: DagRunner) -> None:
     assert dag_runner.run("notify_events") == {"notify": "skipped"}
+
+
+def test_the_log_says_that_nobody_is_to_be_told(dag_runner: DagRunner) -> None:
+    task = NotifyEventsOperator(task_id="notify")
+    with capture_logs() as lines, pytest.raises(AirflowSkipException):
+        task.execute({})
+    said = "nobody is to be told: [evc] notify_conn_id is not set where this task runs"
+    assert ("info", said) in [(line["log_level"], line["event"]) for line in lines]

@@ -72,7 +72,7 @@ def test_an_anomaly_begins_and_ends_once(filled: Engine) -> None:
         (event,) = event_rows(connection, kind=KIND)
         (row,) = connection.execute(select(node_anomalies)).all()
     assert (event["node_id"], event["severity"]) == (2, "warning")
-    assert event["message"] == "cpu 0.95, usually 0.20 to 0.20 at this hour of the week"
+    assert event["message"] == "cpu 0.95, usually 0.20 at this hour of the week"
     assert (row.node_id, row.what, row.ts, row.end_ts, row.value) == (2, "cpu", NOW, None, 0.95)
     _set(filled, 2, 0.2)
     _look(filled)

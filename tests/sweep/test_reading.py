@@ -134,6 +134,16 @@ def test_a_node_that_never_answered_becomes_down_too() -> None:
     assert (kinds(first), kinds(second)) == ([], ["down"])
 
 
+def test_an_event_does_not_say_again_whose_it_is() -> None:
+    memory = silent(NODE, Memory(), "edge1: refused", kind=None, ts=TS, duration_s=None).memory
+    reason = "edge1: 127.0.0.1 port 22: refused"
+    own = silent(NODE, memory, reason, kind="host_key_changed", ts=TS + 30, duration_s=None)
+    assert [event["message"] for event in own.rows["node_events"]] == ["127.0.0.1 port 22: refused"] * 2
+    assert own.failure == reason
+    jump = silent(NODE, memory, "edge10: no answer", kind=None, ts=TS + 30, duration_s=None)
+    assert [event["message"] for event in jump.rows["node_events"]] == ["edge10: no answer"]
+
+
 def test_an_event_of_a_failure_is_given_once_as_long_as_it_lasts() -> None:
     memory, found = turn(Memory(), answer(uptime_s=100), TS).memory, []
     for step, reason in enumerate(["changed to A", "changed to A", "changed to B"], start=1):

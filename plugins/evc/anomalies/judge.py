@@ -184,21 +184,20 @@ class _Quantity:
     def _began(self, node: int, is_own: bool) -> str:
         if is_own:
             when = "at this hour of the week" if self.by_week[node] else "at this hour"
-            low, high = (self._shown(getattr(self.own, part)[node]) for part in ("low", "high"))
-            return f"{self._now(node)}, usually {low} to {high} {when}"
+            return f"{self._now(node)}, usually {self._shown_range(self.own.low[node], self.own.high[node])} {when}"
         group = self.groups[self.compared_with[node]]
         values = self.recent[group.members[group.members != node], -1]
-        low, high = (self._shown(np.nanpercentile(values, share)) for share in (5, 95))
-        return f"{self._now(node)}, other nodes of {group.name} {low} to {high}"
+        others = self._shown_range(*np.nanpercentile(values, (5, 95)))
+        return f"{self._now(node)}, other nodes of {group.name} {others}"
 
     def _now(self, node: int) -> str:
-        return f"{self.quantity.name} {self._shown(self.recent[node, -1])}"
+        return f"{self.quantity.name} {self.quantity.show(self._plain(self.recent[node, -1]), 0)}"
 
-    def _shown(self, value: float) -> str:
-        return self.quantity.show(float(self._plain(value)))
+    def _shown_range(self, low: float, high: float) -> str:
+        return self.quantity.show_range(self._plain(low), self._plain(high))
 
     def _plain(self, value: float) -> float:
-        return float(np.exp(value)) if self.quantity.is_ratio else value
+        return float(np.exp(value) if self.quantity.is_ratio else value)
 
 
 _PARTS = ("low", "middle", "high")

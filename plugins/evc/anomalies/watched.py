@@ -6,24 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-
-def _share(value: float) -> str:
-    return f"{value:.2f}"
+_MORE_DIGITS = 2
 
 
-def _celsius(value: float) -> str:
-    return f"{value:.0f} °C"
+def _share(value: float, more: int = 0) -> str:
+    return f"{value:.{2 + more}f}"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s"
+def _celsius(value: float, more: int = 0) -> str:
+    return f"{value:.{more}f} °C"
 
 
-def _rate(value: float) -> str:
+def _seconds(value: float, more: int = 0) -> str:
+    return f"{value:.{2 + more}f} s"
+
+
+def _rate(value: float, more: int = 0) -> str:
     for unit, size in (("GB/s", 1e9), ("MB/s", 1e6), ("kB/s", 1e3)):
         if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B/s"
+            return f"{value / size:.{3 + more}g} {unit}"
+    return f"{value:.{more}f} B/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,23 @@ class Watched:
     :param lasting: buckets that a deviation has to last: jobs of half an hour come at any hour on a good node
     :param sides: which deviations count
     :param is_ratio: deviations are factors, not differences: rates range over powers of ten
-    :param show: of a value
+    :param show: of a value, with as many more digits than usual
     """
 
     name: str
     least: float
     lasting: int
     sides: Literal["high", "both"]
-    show: Callable[[float], str]
+    show: Callable[[float, int], str]
     is_ratio: bool = False
+
+    def show_range(self, low: float, high: float) -> str:
+        """Return both with as many digits as tell one from the other; one where none do."""
+        for more in range(_MORE_DIGITS + 1):
+            first, last = self.show(low, more), self.show(high, more)
+            if first != last:
+                return f"{first} to {last}"
+        return self.show(low, 0)
 
 
 WATCHED = (

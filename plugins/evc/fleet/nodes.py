@@ -76,6 +76,11 @@ def quote(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:70]}... ({len(text)} characters)"
 
 
+def without_name(name: str, message: str) -> str:
+    """Return what ``message`` says of the node ``name``: an event names its node by itself."""
+    return message.removeprefix(f"{name}: ")
+
+
 def few(names: Iterable[str]) -> str:
     """Return the first 20 of ``names``, and how many more there are."""
     listed = list(names)

@@ -9,7 +9,7 @@ from evc.anomalies.judge import Finding, judge
 from evc.anomalies.windows import BUCKET_S
 from evc.fleet.log import Log
 from evc.hooks.metrics import checked_engine
-from evc.store.anomalies import WatchedNodes, newest_bucket, read_watch, record_findings
+from evc.store.anomalies import WatchedNodes, has_buckets, newest_bucket, read_watch, record_findings
 from evc.store.database import reporting
 from evc.store.rollups import SETTLE_S
 
@@ -32,7 +32,7 @@ class AnomaliesHook:
         with reporting():
             seen = self._judge((now_ts - SETTLE_S) // BUCKET_S * BUCKET_S - BUCKET_S)
         if seen is None:
-            self.log.warning("no samples of the last hour are rolled up: nothing to look at")
+            self._say_why_not()
             return {"nodes": 0, "begun": 0, "ended": 0}
         watched, found = seen
         self._say(watched.names, found)
@@ -57,6 +57,14 @@ class AnomaliesHook:
             found = list(judge(watched.watch))
             record_findings(connection, watched, found, last_ts)
         return watched, found
+
+    def _say_why_not(self) -> None:
+        with reporting(), self.engine.connect() as connection:
+            is_new = not has_buckets(connection)
+        if is_new:
+            self.log.info("no samples are rolled up yet: nothing to look at")
+        else:
+            self.log.warning("no samples of the last hour are rolled up: nothing to look at")
 
     def _say(self, names: Sequence[str], found: Sequence[Finding]) -> None:
         for finding in found:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from evc.errors import DatabaseAway, DatabaseReadOnly, HostKeyChanged
 from evc.fleet.log import Log
-from evc.fleet.nodes import Node, check_free, jump_path, make_node, quote, select
+from evc.fleet.nodes import Node, check_free, jump_path, make_node, quote, select, without_name
 from evc.fleet.settings import Settings
 from evc.fleet.ticks import Ticks
 from evc.fleet.words import counted
@@ -205,8 +205,9 @@ class FleetHook:
             )
         except HostKeyChanged as error:
             if known and known.id is not None:
+                message = without_name(node.name, str(error))
                 with self.engine.begin() as connection:
-                    record_event(connection, known.id, "host_key_changed", "error", str(error), int(time.time()))
+                    record_event(connection, known.id, "host_key_changed", "error", message, int(time.time()))
             raise
 
     def publish(self) -> Path:

@@ -28,7 +28,7 @@ from evc.errors import (
 )
 from evc.fleet.containers import CONFIG_LABEL
 from evc.fleet.log import Log
-from evc.fleet.nodes import Node, quote
+from evc.fleet.nodes import Node, quote, without_name
 from evc.fleet.playbooks import Status
 from evc.hooks.fleet import FleetHook
 from evc.hooks.logins import LOGIN_EVENT
@@ -137,7 +137,8 @@ class RemovalHook:
             else:
                 self.log.warning("%s: still pending cleanup: %s", node.name, problem)
                 if isinstance(problem, PlaybookFailed):
-                    self._event(node, FAILED_EVENT, "error", str(problem))
+                    message = without_name(aliases[node.id].name, str(problem))
+                    self._event(node, FAILED_EVENT, "error", message)
         cleaned = len(waiting) - len(problems)
         return {"cleaned": cleaned, "pending": len(everyone) - cleaned}
 
@@ -190,10 +191,11 @@ class RemovalHook:
             self._done(node)
             return
         message = f"removed, pending cleanup: {problem}; reconcile_fleet goes on when it can"
-        self._event(node, PENDING_CLEANUP, "warning", str(problem))
+        said = without_name(node.name, str(problem))
+        self._event(node, PENDING_CLEANUP, "warning", said)
         self.log.warning("%s: %s", node.name, message)
         if isinstance(problem, PlaybookFailed):
-            self._event(node, FAILED_EVENT, "error", str(problem))
+            self._event(node, FAILED_EVENT, "error", said)
             raise PlaybookFailed(f"{node.name}: {message}")
 
     def _failed_lately(self, node: Node) -> bool:

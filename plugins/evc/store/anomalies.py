@@ -14,10 +14,10 @@ from evc.anomalies.judge import Finding, Group, Watch
 from evc.anomalies.watched import WATCHED
 from evc.anomalies.windows import day_times, recent_times, week_times
 from evc.store.dialects import insert_into
-from evc.store.events import record_event
+from evc.store.events import ANOMALY, record_event
 from evc.store.tables import node_anomalies, node_samples_5m, nodes
 
-KIND = "anomaly"
+KIND = ANOMALY
 LOOK_BACK_S = 3600
 """What was made before is not looked at any more."""
 _bucket = node_samples_5m.c
@@ -52,6 +52,11 @@ def newest_bucket(connection: Connection, last_ts: int) -> int | None:
     made = select(func.max(ts)).where(ts <= last_ts, ts > last_ts - LOOK_BACK_S)
     found: int | None = connection.scalar(made)
     return found
+
+
+def has_buckets(connection: Connection) -> bool:
+    """Whether samples were rolled up at all."""
+    return connection.scalar(select(_bucket.ts).limit(1)) is not None
 
 
 def read_watch(connection: Connection, last_ts: int) -> WatchedNodes:
@@ -152,13 +157,13 @@ def record_findings(connection: Connection, watched: WatchedNodes, findings: Ite
             begun, ended = said.setdefault(node_id, ([], []))
             (begun if finding.begins else ended).append(finding.message)
     for node_id, (begun, ended) in said.items():
-        _tell(connection, node_id, "warning" if begun else "info", "; ".join([*begun, *ended]), ts)
+        _tell(connection, node_id, "; ".join([*begun, *ended]), ts, is_begin=bool(begun))
     return len(said)
 
 
-def _tell(connection: Connection, node_id: int, severity: str, message: str, ts: int) -> None:
+def _tell(connection: Connection, node_id: int, message: str, ts: int, *, is_begin: bool) -> None:
     # what is there is of an earlier look at this bucket, before late samples came: it said something else
-    while not record_event(connection, node_id, KIND, severity, message, ts):
+    while not record_event(connection, node_id, KIND, "warning" if is_begin else "info", message, ts):
         ts += 1
 
 

@@ -10,6 +10,7 @@ from evc.store.dialects import insert_into
 from evc.store.tables import node_events, nodes
 
 SEVERITIES = ("info", "warning", "error")
+ANOMALY = "anomaly"
 
 
 def record_event(connection: Connection, node_id: int, kind: str, severity: str, message: str, ts: int) -> bool:

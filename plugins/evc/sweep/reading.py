@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evc.errors import ParseError
-from evc.fleet.nodes import Node
+from evc.fleet.nodes import Node, without_name
 from evc.fleet.status import judge
 from evc.fleet.ticks import is_due
 from evc.probes import PROBES
@@ -128,11 +128,11 @@ def silent(node: Node, memory: Memory, reason: str, *, kind: str | None, ts: int
     }
     if before is None:
         rows["probe_runs"] = [{**key, "probe": "ssh", "success": False, "message": reason[:MAX_MESSAGE]}]
-    events = []
+    events, said = [], without_name(node.name, reason)[:MAX_MESSAGE]
     if verdict.changed:
-        events.append({**key, "kind": "down", "severity": "error", "message": reason[:MAX_MESSAGE]})
+        events.append({**key, "kind": "down", "severity": "error", "message": said})
     if kind and before != reason:
-        events.append({**key, "kind": kind, "severity": "error", "message": reason[:MAX_MESSAGE]})
+        events.append({**key, "kind": kind, "severity": "error", "message": said})
     if events:
         rows["node_events"] = events
     update: dict[str, Any] = {"id": node.id}
