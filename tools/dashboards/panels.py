@@ -106,7 +106,7 @@ def words(meanings: Mapping[str, tuple[str, str]]) -> ValueMap:
 
 
 NOTHING = SpecialValueMap(
-    DashboardSpecialValueMapOptions(SpecialValueMatch.NULL, ValueMappingResult(text="none", color=GREY, index=0))
+    DashboardSpecialValueMapOptions(SpecialValueMatch.NULL, ValueMappingResult(text="no data", color=GREY, index=0))
 )
 """Where nothing is known, that is not good."""
 
@@ -139,8 +139,9 @@ def lines(
 def counts(panel: timeseries.Panel) -> timeseries.Panel:
     """Return what happened in each step as bars; the legend has how often it did in all."""
     legend = common.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.TABLE)
-    legend = legend.placement(LegendPlacement.BOTTOM).calcs(["sum", "max", "lastNotNull"])
-    return panel.min(0).draw_style(GraphDrawStyle.BARS).fill_opacity(60).legend(legend)
+    legend = legend.placement(LegendPlacement.BOTTOM).calcs(["sum", "max"])
+    panel = panel.min(0).draw_style(GraphDrawStyle.BARS).fill_opacity(60).legend(legend)
+    return panel.show_points(VisibilityMode.NEVER)
 
 
 def stacked(panel: timeseries.Panel) -> timeseries.Panel:
@@ -178,7 +179,7 @@ def number(
 ) -> stat.Panel:
     """Return one number, or one for each column of one row."""
     panel = _asked(stat.Panel(), dialect, title, description, unit).with_target(dialect.query(sql, "table"))
-    panel = panel.span(4).height(4).graph_mode(BigValueGraphMode.NONE).no_value("none")
+    panel = panel.span(4).height(4).graph_mode(BigValueGraphMode.NONE).no_value("no data")
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
     panel = panel.mappings([NOTHING]).wide_layout(False).color_mode(BigValueColorMode.VALUE)
     return panel.thresholds(thresholds({}, "text") if steps is None else thresholds(steps, base))
@@ -306,6 +307,13 @@ def column(
     return panel.override_by_name(
         name, [DynamicConfigValue(id_val=id_val, value=value) for id_val, value in found.items()]
     )
+
+
+def widths(panel: table.Panel, given: Mapping[str, int]) -> table.Panel:
+    """Return the table with the widths of columns set, pixels."""
+    for name, width in given.items():
+        panel = panel.override_by_name(name, [DynamicConfigValue(id_val="custom.width", value=width)])
+    return panel
 
 
 def node_link() -> str:

@@ -16,8 +16,8 @@ from tools.dashboards import series
 from tools.dashboards.dialects import Dialect
 
 LINES = "inference_results"
-POINTS = 150
-"""Of a chart with a series for each node: so many that a week is drawn in steps of an hour, from rollups."""
+POINTS = 80
+"""Of a chart with a series for each node: a hundred of them are some 8,000 points, a day is drawn in steps of 20 min."""
 _HOUR_S = 3600
 _UNMADE_S = _HOUR_S + 1200
 """How far back what is not counted yet begins at the most, as long as ``maintain_metrics`` keeps its ten minutes."""

@@ -153,19 +153,19 @@ def _table(dialect: Dialect) -> Built:
         '  board_model AS "Board"\nFROM latest ORDER BY 1'
     )
     panel = rows(dialect, "Nodes", "Each node's newest sample; empty where it did not answer", sql).height(11)
-    panel = column(column(panel, "Node", link=node_link()), "State", colored_states=True, width=90)
+    panel = column(column(panel, "Node", link=node_link()), "State", colored_states=True, width=125)
     panel = column(panel, "Last seen", "dateTimeFromNow")
-    for name, unit, steps in (
-        ("CPU", "percentunit", BUSY),
-        ("Memory", "percentunit", USED),
-        ("Storage", "percentunit", USED),
-        ("GPU", "percentunit", BUSY),
-        ("Temperature", "celsius", TEMPERATURE),
+    for name, unit, steps, width in (
+        ("CPU", "percentunit", BUSY, 65),
+        ("Memory", "percentunit", USED, 80),
+        ("Storage", "percentunit", USED, 80),
+        ("GPU", "percentunit", BUSY, 65),
+        ("Temperature", "celsius", TEMPERATURE, 105),
     ):
-        panel = column(panel, name, unit, steps=steps, width=100, decimals=0)
+        panel = column(panel, name, unit, steps=steps, width=width, decimals=0)
     for name in ("Receive", "Transmit"):
         panel = column(panel, name, "binBps", width=110)
-    return column(column(panel, "Uptime", "s", width=100), "Load", "short", width=80, decimals=2)
+    return column(column(panel, "Uptime", "s", width=100), "Load", "short", width=65, decimals=2)
 
 
 def _silent(dialect: Dialect) -> statushistory.Panel:

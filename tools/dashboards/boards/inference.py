@@ -29,6 +29,7 @@ from tools.dashboards.panels import (
     number,
     rows,
     shares,
+    widths,
 )
 from tools.dashboards.results import LINES, POINTS, RUNS, Counted, Told, by_range, by_step, percentiles, within
 from tools.dashboards.selection import chosen, chosen_nodes
@@ -236,4 +237,6 @@ def _runs(dialect: Dialect) -> Built:
     panel = column(column(panel, "Began", "dateTimeAsIso"), "Node", link=node_link())
     panel = column(column(panel, "State", colored_states=True, width=100), "Hottest", "celsius", steps=TEMPERATURE)
     panel = column(column(panel, "Frames a second", "suffix: fps", decimals=1), "95 %", "ms", decimals=1)
-    return column(column(panel, "Errors", "none", steps=ANY), "Throttled", "none", steps=ANY)
+    panel = column(column(panel, "Errors", "none", steps=ANY), "Throttled", "none", steps=ANY)
+    narrow = {"Digest": 125, "Mode": 95, "Frames": 75, "Hottest": 80, "Frames a second": 135, "95 %": 85}
+    return widths(panel, narrow | {"Errors": 65, "Throttled": 90})

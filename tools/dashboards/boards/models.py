@@ -7,7 +7,19 @@ from grafana_foundation_sdk.builders import dashboard
 from tools.dashboards.board import annotation, group_variable, models_variable, nodes_variable
 from tools.dashboards.board import board as frame
 from tools.dashboards.dialects import Dialect
-from tools.dashboards.panels import BLUE, DURATION, RED, YELLOW, Built, column, node_link, node_map, number, rows
+from tools.dashboards.panels import (
+    BLUE,
+    DURATION,
+    RED,
+    YELLOW,
+    Built,
+    column,
+    node_link,
+    node_map,
+    number,
+    rows,
+    widths,
+)
 from tools.dashboards.selection import chosen, chosen_nodes
 
 
@@ -53,7 +65,8 @@ def _states(dialect: Dialect) -> Built:
 def _counts(dialect: Dialect) -> Built:
     sql = (
         f'SELECT (SELECT count(*) FROM models m WHERE {chosen("model", "m.name")}) AS "Models",\n'
-        f'  count(DISTINCT i.digest) AS "Images", {dialect.to_s} - max(i.last_seen_ts) AS "Last look"\n'
+        f'  count(DISTINCT i.digest) AS "Images",\n'
+        f'  {dialect.to_s} - max(CASE WHEN i.last_seen_ts <= {dialect.to_s} THEN i.last_seen_ts END) AS "Last look"\n'
         "FROM registry_images i WHERE i.gone_ts IS NULL"
     )
     text = "Models that are known, images in the registry, and when EVC last read the registry"
@@ -78,7 +91,8 @@ def _drift(dialect: Dialect) -> Built:
     )
     text = "Nodes that run something else than they should, or can't be asked; digests by their first twelve figures"
     panel = rows(dialect, "Drift", text, sql).span(12).height(12).no_value("None")
-    return column(column(panel, "Node", link=node_link(), width=120), "State", colored_states=True, width=100)
+    panel = column(column(panel, "Node", link=node_link(), width=90), "State", colored_states=True, width=100)
+    return widths(panel, {"Model": 95, "Wanted": 125, "Running": 125})
 
 
 def _where(dialect: Dialect) -> Built:
@@ -111,7 +125,7 @@ def _registered(dialect: Dialect) -> Built:
         f"FROM models m WHERE {chosen('model', 'm.name')} ORDER BY 1"
     )
     panel = rows(dialect, "Models", "What include/models holds, as it was last built", sql).span(10)
-    return column(panel, "Changed", "dateTimeFromNow")
+    return widths(column(panel, "Changed", "dateTimeFromNow"), {"Model": 105, "Task": 125, "Version": 70})
 
 
 def _registry(dialect: Dialect) -> Built:
@@ -125,7 +139,8 @@ def _registry(dialect: Dialect) -> Built:
     )
     text = "Images that the registry holds and on how many nodes each runs; size is what a pull transfers at most"
     panel = column(rows(dialect, "Registry", text, sql).span(14), "To pull", "bytes")
-    return column(panel, "Made", "dateTimeFromNow")
+    panel = column(panel, "Made", "dateTimeFromNow")
+    return widths(panel, {"Digest": 125, "To pull": 90, "On nodes": 85, "Platform": 105, "Tag": 75})
 
 
 def _checks(dialect: Dialect) -> Built:
@@ -152,4 +167,5 @@ def _builds(dialect: Dialect) -> Built:
     )
     panel = rows(dialect, "Builds", "Builds that began in the range, and what became of them", sql)
     panel = column(column(panel, "Began", "dateTimeAsIso"), "State", colored_states=True, width=100)
-    return column(column(panel, "Took", DURATION), "Size", "bytes")
+    panel = column(column(panel, "Took", DURATION), "Size", "bytes")
+    return widths(panel, {"Digest": 125, "Source": 125, "Version": 75, "Tag": 75, "Took": 85, "Size": 85})

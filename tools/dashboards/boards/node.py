@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard, timeseries
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from tools.dashboards import series
 from tools.dashboards.board import board as frame
@@ -14,12 +15,14 @@ from tools.dashboards.panels import (
     BUSY,
     GREEN,
     NOTHING,
+    ORANGE,
     RED,
     TEMPERATURE,
     USED,
     YELLOW,
     Built,
     Steps,
+    colored,
     column,
     lines,
     mirrored,
@@ -28,6 +31,7 @@ from tools.dashboards.panels import (
     shares,
     stacked,
     states,
+    widths,
     words,
 )
 from tools.dashboards.selection import THE_NODE
@@ -121,8 +125,11 @@ def _identity(dialect: Dialect) -> Built:
         f"FROM nodes n WHERE n.id = {THE_NODE}"
     )
     panel = rows(dialect, "What it is", "As the node itself says, read once a day", sql).height(4)
+    # what a node says of itself is longer than a column: two lines
+    panel = panel.override_by_regexp("/.*/", [DynamicConfigValue(id_val="custom.wrapText", value=True)])
     panel = column(column(panel, "Memory", "bytes"), "Registered", "dateTimeAsIso")
-    return column(panel, "Last seen", "dateTimeFromNow")
+    panel = column(panel, "Last seen", "dateTimeFromNow")
+    return widths(panel, {"Kernel": 165, "Architecture": 100, "Processors": 90, "Memory": 80, "Engine": 70})
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -224,7 +231,8 @@ def _mountpoints(dialect: Dialect) -> Built:
         .height(8)
     )
     panel = column(column(panel, "Size", "bytes"), "Available", "bytes")
-    return column(panel, "Used", "percentunit", steps=USED, decimals=0)
+    panel = column(panel, "Used", "percentunit", steps=USED, decimals=0)
+    return widths(panel, {"Device": 135, "Size": 80, "Available": 85, "Used": 60, "Mode": 85})
 
 
 def _network(dialect: Dialect) -> list[Built]:
@@ -263,7 +271,9 @@ def _temperature(dialect: Dialect) -> list[Built]:
     throttled = _chart(dialect, {"throttled": "throttled_ratio"}, {"Throttled": "avg(1.0 * throttled)"})
     text = "Share of sweeps in which the board said that it slows itself down"
     return [
-        lines(dialect, "Temperature", "The hottest zone of each sweep", hottest, "celsius", steps=TEMPERATURE),
+        lines(dialect, "Temperature", "The hottest zone of each sweep", hottest, "celsius", steps=TEMPERATURE)
+        .axis_soft_min(20)
+        .axis_soft_max(90),
         lines(
             dialect,
             "Temperature, by zone",
@@ -273,7 +283,7 @@ def _temperature(dialect: Dialect) -> list[Built]:
             label="zone",
             steps=TEMPERATURE,
         ),
-        shares(lines(dialect, "Throttling", text, throttled, "percentunit")).span(24),
+        colored(shares(lines(dialect, "Throttling", text, throttled, "percentunit")).span(24), {"Throttled": ORANGE}),
     ]
 
 

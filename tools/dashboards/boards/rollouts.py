@@ -12,10 +12,13 @@ from tools.dashboards.panels import (
     ANY,
     BLUE,
     DURATION,
+    GREEN,
     NOTHING,
+    RED,
     Built,
     Steps,
     bars,
+    colored,
     column,
     lines,
     node_link,
@@ -29,7 +32,7 @@ from tools.dashboards.selection import chosen
 THE_ROLLOUT = "CAST(r.id AS text) IN (${rollout:sqlstring})"
 FAILED = "('failed', 'refused', 'expired')"
 ENDED = "('succeeded', 'failed', 'refused', 'expired', 'rolled_back', 'aborted')"
-SHARE: Steps = {0: "red", 0.8: "yellow", 0.95: "green"}
+SHARE: Steps = {0: BLUE, 0.95: "green"}
 
 
 def board(dialect: Dialect) -> dashboard.Dashboard:
@@ -48,7 +51,7 @@ def board(dialect: Dialect) -> dashboard.Dashboard:
         f"FROM rollouts r WHERE {dialect.within('r.created_ts')} AND {chosen('model', 'r.model')}\nORDER BY 1 LIMIT 200"
     )
     made = made.annotation(annotation(dialect, "Roll-outs", BLUE, began))
-    for panel in (_outcome(dialect), _what(dialect), _progress(dialect), _bytes(dialect)):
+    for panel in (_outcome(dialect), _progress(dialect), _bytes(dialect), _what(dialect)):
         made = made.with_panel(panel)
     for panel in (_waves(dialect), _rates(dialect), _nodes(dialect), _map(dialect), _finished(dialect)):
         made = made.with_panel(panel)
@@ -70,12 +73,11 @@ def _outcome(dialect: Dialect) -> Built:
 def _what(dialect: Dialect) -> Built:
     sql = (
         'SELECT r.model AS "Model", coalesce(r.tag, substr(r.digest, 8, 12)) AS "Image", r.created_ts * 1000 AS "Began",\n'
-        f'  coalesce(r.finished_ts, {dialect.to_s}) - r.created_ts AS "Took", r.command AS "Asked", r.message AS "Message"\n'
+        f'  CASE WHEN r.created_ts <= {dialect.to_s} THEN coalesce(r.finished_ts, {dialect.to_s}) - r.created_ts END AS "Took",\n'
+        '  r.command AS "Asked", r.message AS "Message"\n'
         f"FROM rollouts r WHERE {THE_ROLLOUT}"
     )
-    panel = (
-        rows(dialect, "What", "What is rolled out, since when, and what a person asked of it", sql).span(12).height(4)
-    )
+    panel = rows(dialect, "What", "What is rolled out, since when, and what a person asked of it", sql).height(4)
     return column(column(panel, "Began", "dateTimeAsIso"), "Took", DURATION)
 
 
@@ -96,7 +98,7 @@ def _bytes(dialect: Dialect) -> Built:
         "  1.0 * sum(m.rate_bytes_per_s) FILTER (WHERE m.status = 'pulling') AS \"Rate\"\n" + _nodes_of()
     )
     text = "Bytes that all nodes have pulled, will pull, and pull a second now"
-    return column(number(dialect, "Bytes", text, sql, "bytes").span(24).height(4), "Rate", "binBps")
+    return column(number(dialect, "Bytes", text, sql, "bytes").span(12).height(4), "Rate", "binBps")
 
 
 def _waves(dialect: Dialect) -> Built:
@@ -130,7 +132,8 @@ def _nodes(dialect: Dialect) -> Built:
     sql = (
         'SELECT n.name AS "Node", m.wave + 1 AS "Wave", m.status AS "State",\n'
         '  1.0 * m.bytes_done / nullif(m.bytes_total, 0) AS "Pulled", m.bytes_total AS "Size", m.rate_bytes_per_s AS "Rate",\n'
-        f'  coalesce(m.finished_ts, {dialect.to_s}) - m.started_ts AS "Took", substr(m.previous_digest, 8, 12) AS "Before",\n'
+        f'  CASE WHEN m.started_ts <= {dialect.to_s} THEN coalesce(m.finished_ts, {dialect.to_s}) - m.started_ts END AS "Took",\n'
+        '  substr(m.previous_digest, 8, 12) AS "Before",\n'
         '  m.message AS "Message"\n'
         "FROM rollouts r JOIN rollout_nodes m ON m.rollout_id = r.id JOIN nodes n ON n.id = m.node_id\n"
         f"WHERE {THE_ROLLOUT}\nORDER BY 2, 1"
@@ -163,7 +166,8 @@ def _finished(dialect: Dialect) -> Built:
         f"WHERE {dialect.within('time')}\nGROUP BY time ORDER BY 1"
     )  # fmt: skip
     panel = lines(dialect, "Progress", "Nodes that were done, and that had failed, by then", sql, "none").min(0)
-    return panel.height(10).line_interpolation(LineInterpolation.STEP_AFTER)
+    panel = panel.height(10).line_interpolation(LineInterpolation.STEP_AFTER)
+    return colored(panel, {"Done": GREEN, "Failed": RED})
 
 
 def _approvals(dialect: Dialect) -> Built:

@@ -177,7 +177,7 @@ def _health(dialect: Dialect) -> Built:
 def _index(dialect: Dialect) -> Built:
     sql = series.long(dialect, _totals(dialect, "${index:sqlstring}"), "node", _MEAN)
     text = "The vegetation index that is chosen above, mean over the canopy. Of a camera's own colours: compare over time only"
-    return lines(dialect, "Vegetation index", text, sql, "none", label="node").max_data_points(POINTS)
+    return lines(dialect, "Vegetation index", text, sql, "none", label="node").height(9).max_data_points(POINTS)
 
 
 def _discoloured(dialect: Dialect) -> Built:
@@ -213,7 +213,9 @@ def _unseen(dialect: Dialect) -> Built:
     source = f"SELECT l.ts, coalesce(l.label, 'other') AS reason FROM (\n{_lines(dialect, 'error')}\n) AS l"
     sql = series.long(dialect, source, "reason", "1.0 * count(*)")
     text = "Pictures that could not tell anything, by reason: too dark, too bright, grey (infra-red)"
-    return counts(lines(dialect, "Pictures that tell nothing", text, sql, "none", label="reason"))
+    return counts(lines(dialect, "Pictures that tell nothing", text, sql, "none", label="reason")).max_data_points(
+        POINTS
+    )
 
 
 def _found(dialect: Dialect) -> str:

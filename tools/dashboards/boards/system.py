@@ -101,7 +101,12 @@ def _charts(dialect: Dialect) -> list[Built]:
             "s",
             steps={30: RED},
         ).min(0),
-        counts(lines(dialect, "Missed ticks, by step", "Sweeps that could not be kept, in each step", missed, "none")),
+        colored(
+            counts(
+                lines(dialect, "Missed ticks, by step", "Sweeps that could not be kept, in each step", missed, "none")
+            ),
+            {"Missed ticks": RED},
+        ),
         colored(
             stacked(lines(dialect, "Nodes", "Nodes that were asked, by whether they answered", nodes, "none")).min(0),
             {"Answered": GREEN, "Silent": RED},
@@ -113,7 +118,7 @@ def _charts(dialect: Dialect) -> list[Built]:
 def _tables(dialect: Dialect) -> Built:
     parts = [
         f"SELECT '{table}' AS \"Table\", (SELECT max({ts}) FROM {table}) * 1000 AS \"Newest\",\n"
-        f"  (SELECT min({ts}) FROM {table}) * 1000 AS \"Oldest\", {dialect.to_s} - (SELECT max({ts}) FROM {table}) AS \"Age\""
+        f"  (SELECT min({ts}) FROM {table}) * 1000 AS \"Oldest\", {dialect.to_s} - (SELECT max({ts}) FROM {table} WHERE {ts} <= {dialect.to_s}) AS \"Age\""
         for table, ts in TABLES.items()
     ]  # fmt: skip
     text = "How far each kind of data reaches back and how old the newest is"
