@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, false, select, update
 
 from evc.store.tables import node_events, nodes
 
@@ -43,9 +43,16 @@ def without_repeats(connection: Connection, events: Sequence[Event]) -> list[Eve
     Locks the rows of their nodes until the transaction ends: to be called after all else that locks rows.
     """
     ids = sorted({event.node_id for event in events})
-    connection.execute(select(nodes.c.id).where(nodes.c.id.in_(ids)).order_by(nodes.c.id).with_for_update()).all()
+    _lock(connection, ids)
     states, near = _states_around(connection, events[0].ts, ids), _near(connection, events[0].ts, ids)
     return [event for event in events if not _is_repeat(event, states, near)]
+
+
+def _lock(connection: Connection, ids: Sequence[int]) -> None:
+    connection.execute(select(nodes.c.id).where(nodes.c.id.in_(ids)).order_by(nodes.c.id).with_for_update()).all()
+    if connection.dialect.name == "sqlite":
+        # it locks no row, and all of the file with the first statement that may write: this one, which changes nothing
+        connection.execute(update(nodes).where(false()).values(status=nodes.c.status))
 
 
 def _is_repeat(event: Event, states: set[tuple[int, str]], near: Sequence[Event]) -> bool:
