@@ -102,8 +102,7 @@ class _Lines(logging.Handler):
 
 @pytest.fixture
 def builds(dag_runner: DagRunner, edge_fleet: EdgeFleet, builder: EdgeNode, tmp_path: Path) -> Iterator[Builds]:
-    # a build that a test before has ended may still be writing there
-    builder.run("sh", "-c", "rm -rf /root/.evc || { sleep 3; rm -rf /root/.evc; }")
+    builder.run("rm", "-rf", "/root/.evc")
     folder = tmp_path / "models" / "reid"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(MODEL)

@@ -16,7 +16,8 @@ from typing import Any
 
 import asyncssh
 import docker
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
 from requests import RequestException
 
 from evc.fleet.nodes import Node
@@ -254,7 +255,7 @@ class EdgeNode:
             self.start_engine()
         with self.engine() as client:
             for container in client.containers.list(all=True, ignore_removed=True):
-                container.remove(force=True, v=True)
+                _remove(container)
             for image in client.images.list():
                 if not set(image.tags) & set(keep_images):
                     client.images.remove(image.id, force=True)
@@ -307,3 +308,19 @@ def log_tail(file: Path, max_lines: int) -> str:
     """Return the last lines of a log, and which log it is."""
     lines = [line[:400] for line in file.read_text(errors="replace").splitlines()[-max_lines:]]
     return "\n".join([f"--- {file.parent.name} {file.name}", *lines])
+
+
+def _remove(container: Container, timeout_s: float = 20) -> None:
+    """Remove it, or wait until the engine has: it may be at that already, of a build that was ended."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            container.remove(force=True, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
