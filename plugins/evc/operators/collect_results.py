@@ -38,9 +38,9 @@ class CollectResultsOperator(BaseOperator):
             for name in done.behind:
                 self.log.warning("%s: more lines wait for the next round", name)
             counts = (done.containers, done.lines, done.malformed, len(done.silent))
-            nouns = ("container", "new line", "", "node")
-            said = [counted(count, noun) if noun else count for count, noun in zip(counts, nouns, strict=True)]
-            self.log.info("%s: %s, %s of them malformed; %s did not answer", *said)
+            read = f"{counted(done.containers, 'container')}: {counted(done.lines, 'new line')}"
+            silent = counted(len(done.silent), "node")
+            self.log.info("%s, %d of them malformed; %s did not answer", read, done.malformed, silent)
             done.raise_faults()
         return dict(zip(("containers", "lines", "malformed", "silent_nodes"), counts, strict=True))
 
